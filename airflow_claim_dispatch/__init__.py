@@ -1,0 +1,66 @@
+"""One table is a durable to-do list for Airflow.
+
+The public names are resolved when they are first used: importing this package imports neither
+Airflow nor SQLAlchemy, so that an application publishes without Airflow, and a DAG file parses fast.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow_claim_dispatch.assets import ActionsDue
+    from airflow_claim_dispatch.core.action import Action
+    from airflow_claim_dispatch.core.draft import Draft
+    from airflow_claim_dispatch.core.processor import Processor
+    from airflow_claim_dispatch.core.receipt import Receipt
+    from airflow_claim_dispatch.core.settlement import Reject, Retry, Skip, Snooze
+    from airflow_claim_dispatch.core.times import wall_clock
+    from airflow_claim_dispatch.decorators import processor
+    from airflow_claim_dispatch.groups import dispatch
+    from airflow_claim_dispatch.hooks import ClaimDispatchHook
+    from airflow_claim_dispatch.operators import ClaimDispatchOperator
+    from airflow_claim_dispatch.publisher import AsyncPublisher, Publisher
+    from airflow_claim_dispatch.sensors import ClaimSensor
+    from airflow_claim_dispatch.storage.action_log import ActionLog
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Action": "core.action",
+    "ActionLog": "storage.action_log",
+    "ActionsDue": "assets",
+    "AsyncPublisher": "publisher",
+    "ClaimDispatchHook": "hooks",
+    "ClaimDispatchOperator": "operators",
+    "ClaimSensor": "sensors",
+    "Draft": "core.draft",
+    "Processor": "core.processor",
+    "Publisher": "publisher",
+    "Receipt": "core.receipt",
+    "Reject": "core.settlement",
+    "Retry": "core.settlement",
+    "Skip": "core.settlement",
+    "Snooze": "core.settlement",
+    "dispatch": "groups",
+    "processor": "decorators",
+    "wall_clock": "core.times",
+}
+
+__all__ = [  # noqa: PLE0604, RUF022  sorted by their keys
+    *_HOMES,
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -1,0 +1,54 @@
+"""``ActionsDue``: an asset that wakes a DAG while there is something to claim."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import Asset, AssetWatcher
+
+from airflow_claim_dispatch import settings
+from airflow_claim_dispatch.core.processor import Processor, Processors
+
+if TYPE_CHECKING:
+    from airflow.triggers.base import BaseEventTrigger
+
+
+class ActionsDue(Asset):
+    """Schedule a DAG by due actions: ``@dag(schedule=ActionsDue(send_welcome_email), …)``.
+
+    Its events carry no actions: the claim reads the table. Give the DAG ``max_active_runs``; events
+    beyond it are merged by Airflow, and repeated here while something is claimable.
+
+    :param processors: they say for which types.
+    :param claim_dispatch_conn_id: by default ``[claim_dispatch] conn_id``.
+    :param table: by default ``[claim_dispatch] table``.
+    """
+
+    def __init__(
+        self,
+        *processors: Processor,
+        claim_dispatch_conn_id: str | None = None,
+        table: str | None = None,
+    ) -> None:
+        served = Processors(processors)
+        conn_id = claim_dispatch_conn_id or settings.get("conn_id")
+        table = table or settings.get("table")
+        what = ",".join([*served.types, *(f"{prefix}*" for prefix in served.prefixes)])
+        name = f"actions due: {conn_id}/{table}/{what}"
+        super().__init__(
+            name=name,
+            uri=f"claim-dispatch://{conn_id}/{table}/{what}",
+            watchers=[
+                AssetWatcher(
+                    name="due",
+                    trigger=_trigger(served.types, served.prefixes, claim_dispatch_conn_id, table),
+                )
+            ],
+        )
+
+
+def _trigger(types: Sequence[str], prefixes: Sequence[str], *where: Any) -> BaseEventTrigger:
+    from airflow_claim_dispatch.triggers import ActionsDueTrigger  # noqa: PLC0415  read by processes that schedule
+
+    return ActionsDueTrigger(types, prefixes, *where)

@@ -1,0 +1,1 @@
+def airflow_commands(): return []

@@ -1,0 +1,61 @@
+"""An action as a processor sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from airflow_claim_dispatch.core.errors import InvalidType
+from airflow_claim_dispatch.core.payload import Json, is_storable
+
+MAX_TYPE_LENGTH = 120
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """One row of the log while somebody holds it: a thing to do.
+
+    :param id: the row's number, for logs and idempotent calls to other systems.
+    :param type: the routing key, such as ``email.welcome``.
+    :param payload: what the publisher wrote, without rules and meta.
+    :param end_at: the earliest time at which it could run, in UTC; a retry never moves it.
+    :param attempts: how often it was claimed, this time included.
+    :param fail_count: how often it has failed before.
+    """
+
+    id: int
+    type: str
+    payload: Mapping[str, Json]
+    end_at: datetime
+    meta: Mapping[str, Json] = field(default_factory=dict)
+    rules: list[Json] = field(default_factory=list)
+    expires_at: datetime | None = None
+    idempotency_key: str | None = None
+    attempts: int = 1
+    fail_count: int = 0
+
+    def facts(self, now: datetime) -> dict[str, Any]:
+        """Return what rules may speak about."""
+        return {
+            "payload": dict(self.payload),
+            "meta": dict(self.meta),
+            "type": self.type,
+            "attempts": self.attempts,
+            "end_at": self.end_at.isoformat(),
+            "now": now.isoformat(),
+        }
+
+
+def check_type(value: object) -> str:
+    """Return ``value`` if it is 1 to 120 characters of text; raise InvalidType otherwise."""
+    if not isinstance(value, str) or not value.strip():
+        raise InvalidType(f"type must be text such as 'email.welcome', not {value!r}")
+    if len(value) > MAX_TYPE_LENGTH:
+        raise InvalidType(
+            f"type has {len(value)} characters, at most {MAX_TYPE_LENGTH} are stored: {value[:40]!r}…"
+        )
+    if not is_storable(value):
+        raise InvalidType("type contains a NUL character or a lone surrogate: neither can be stored")
+    return value

@@ -1,0 +1,166 @@
+"""An action being described, before it is published."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal, TypeAlias, get_args
+
+from airflow_claim_dispatch.core.action import check_type
+from airflow_claim_dispatch.core.errors import InvalidAction
+from airflow_claim_dispatch.core.payload import (
+    DEFAULT_MAX_BYTES,
+    Json,
+    Payload,
+    check_object,
+    check_payload,
+    encode,
+    is_storable,
+)
+from airflow_claim_dispatch.core.rules import JsonLogic, RuleEvaluator, as_rules
+from airflow_claim_dispatch.core.times import Delay, Moment, resolve
+
+Gate: TypeAlias = Callable[[Payload], object]
+OnConflict: TypeAlias = Literal["keep", "replace", "raise"]
+
+MAX_KEY_LENGTH = 255
+
+_JSON_LOGIC = JsonLogic()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewAction:
+    """A checked draft: exactly what will be written."""
+
+    type: str
+    document: str
+    end_at: datetime | Delay
+    expires_at: datetime | Delay | None
+    idempotency_key: str | None
+    on_conflict: OnConflict
+    table: str | None
+
+
+class Draft:
+    """Describe an action step by step; every step returns the draft itself.
+
+    A step raises as soon as it is handed something that cannot be stored.
+    """
+
+    def __init__(self) -> None:
+        self._type: str | None = None
+        self._end_at: datetime | Delay = Delay(0, 0)
+        self._payload: dict[str, Json] = {}
+        self._meta: dict[str, Json] = {}
+        self._rules: list[Json] = []
+        self._key: str | None = None
+        self._expires_at: datetime | Delay | None = None
+        self._on_conflict: OnConflict = "keep"
+        self._gates: list[tuple[Gate, bool]] = []
+        self._table: str | None = None
+
+    def type(self, type_: str) -> Draft:
+        """Name the routing key, at most 120 characters."""
+        self._type = check_type(type_)
+        return self
+
+    def eligible_at(self, moment: Moment) -> Draft:
+        """Not before this time: aware, or a duration from now. Without it, at once."""
+        self._end_at = resolve(moment, "eligible_at")
+        return self
+
+    def payload(self, payload: Payload) -> Draft:
+        """Hand over the data, a JSON object."""
+        self._payload = check_payload(payload)
+        return self
+
+    def meta(self, meta: Payload) -> Draft:
+        """Add bookkeeping that the processor does not see as payload, a JSON object."""
+        self._meta |= check_object(meta, "meta")
+        return self
+
+    def rules(self, rules: list[Json] | Json) -> Draft:
+        """Store JSONLogic predicates; all must hold when the action is about to run."""
+        self._rules = as_rules(rules)
+        return self
+
+    def idempotency(self, key: str) -> Draft:
+        """Name the logical event; the log keeps one action per type and key."""
+        if not isinstance(key, str) or not 0 < len(key) <= MAX_KEY_LENGTH or not is_storable(key):
+            raise InvalidAction(
+                f"idempotency key must be text of 1 to {MAX_KEY_LENGTH} characters, without NUL and"
+                f" lone surrogates, not {key!r}"
+            )
+        self._key = key
+        return self
+
+    def on_conflict(self, on_conflict: OnConflict) -> Draft:
+        """Say what happens when the key is taken: ``keep`` the old one, ``replace`` it, ``raise``."""
+        if on_conflict not in get_args(OnConflict):
+            raise InvalidAction(
+                f"on_conflict must be 'keep', 'replace' or 'raise', not {on_conflict!r}"
+            )
+        self._on_conflict = on_conflict
+        return self
+
+    def when(self, gate: Gate) -> Draft:
+        """Publish only if ``gate(payload)`` is true."""
+        self._gates.append((gate, True))
+        return self
+
+    def skip_if(self, gate: Gate) -> Draft:
+        """Do not publish if ``gate(payload)`` is true."""
+        self._gates.append((gate, False))
+        return self
+
+    def expires_at(self, moment: Moment) -> Draft:
+        """Skip the action if it has not started by then."""
+        self._expires_at = resolve(moment, "expires_at")
+        return self
+
+    def table(self, table: str) -> Draft:
+        """Publish into another log than the publisher's, by the name of its table."""
+        self._table = table
+        return self
+
+    def passes_gates(self) -> bool:
+        """Ask the gates, in the order in which they were added."""
+        return all(bool(gate(self._payload)) is wanted for gate, wanted in self._gates)
+
+    def check(
+        self, max_bytes: int = DEFAULT_MAX_BYTES, evaluator: RuleEvaluator = _JSON_LOGIC
+    ) -> NewAction:
+        """Return what will be written.
+
+        Raises InvalidAction if the type is missing, the expiry lies before the earliest time, the
+        document is larger than ``max_bytes``, or a rule does not compile.
+        """
+        if self._type is None:
+            raise InvalidAction("an action needs a type: draft.type('email.welcome')")
+        if self._on_conflict != "keep" and self._key is None:
+            raise InvalidAction(
+                f"on_conflict={self._on_conflict!r} needs an idempotency key to conflict on"
+            )
+        self._check_expiry()
+        evaluator.check(self._rules)
+        return NewAction(
+            type=self._type,
+            document=encode(self._payload, self._rules, self._meta, max_bytes),
+            end_at=self._end_at,
+            expires_at=self._expires_at,
+            idempotency_key=self._key,
+            on_conflict=self._on_conflict,
+            table=self._table,
+        )
+
+    def _check_expiry(self) -> None:
+        earliest, latest = self._end_at, self._expires_at
+        if isinstance(earliest, Delay) and isinstance(latest, Delay):
+            late = latest.months == earliest.months and latest.seconds <= earliest.seconds
+        elif isinstance(earliest, datetime) and isinstance(latest, datetime):
+            late = latest - earliest <= timedelta(0)
+        else:
+            return  # a point and a duration: only the database's clock can compare them
+        if late:
+            raise InvalidAction("expires_at must be later than eligible_at: it would never run")

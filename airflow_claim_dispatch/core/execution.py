@@ -1,0 +1,149 @@
+"""Run one action and say how its claim ends. Nothing that a processor does escapes, but a stop."""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from airflow_claim_dispatch.core.action import Action
+from airflow_claim_dispatch.core.errors import InvalidProcessor, InvalidRule
+from airflow_claim_dispatch.core.processor import Processor
+from airflow_claim_dispatch.core.rules import JsonLogic, RuleEvaluator
+from airflow_claim_dispatch.core.settlement import (
+    MAX_ERROR,
+    Reject,
+    Retry,
+    Settlement,
+    Skip,
+    Snooze,
+    dead,
+    processed,
+    released,
+    skipped,
+)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Words:
+    """Exceptions of the surrounding system that mean something to the log.
+
+    :param skip: there is nothing to do.
+    :param reject: this can never succeed.
+    :param stop: the process has to end; the running action failed, the rest is untouched.
+    """
+
+    skip: tuple[type[BaseException], ...] = (Skip,)
+    reject: tuple[type[BaseException], ...] = (Reject,)
+    stop: tuple[type[BaseException], ...] = (KeyboardInterrupt,)
+
+
+class Stopped(BaseException):
+    """The surrounding system wants this process to end, while an action ran.
+
+    Derives from BaseException, as the exceptions do that it stands for.
+    """
+
+    def __init__(self, settlement: Settlement, cause: BaseException) -> None:
+        super().__init__(str(cause))
+        self.settlement = settlement
+        self.cause = cause
+
+
+class Execution:
+    """Runs actions by the rules of the log: guard, job, outcome."""
+
+    def __init__(
+        self, evaluator: RuleEvaluator | None = None, words: Words | None = None
+    ) -> None:
+        self._evaluator = evaluator or JsonLogic()
+        self._words = words or Words()
+
+    def run(self, action: Action, processor: Processor, now: datetime) -> Settlement:
+        """Run ``action`` unless its guard says no; return how the claim ends.
+
+        Raises Stopped if the process has to end.
+        """
+        return self._guard(action, processor, now) or self._run(action, processor, now)
+
+    def _guard(self, action: Action, processor: Processor, now: datetime) -> Settlement | None:
+        if action.expires_at is not None and now >= action.expires_at:
+            return skipped(action.id, f"expired at {action.expires_at.isoformat()}")
+        if action.fail_count >= processor.max_attempts:
+            # Failures are also counted where no policy is known, when a lease expires.
+            return dead(
+                action.id,
+                f"given up after {action.fail_count} failures; the last one ended its worker",
+                failed=False,
+            )
+        try:
+            rule = self._evaluator.failing(action.rules, action.facts(now))
+        except InvalidRule as error:
+            return dead(action.id, str(error))
+        return None if rule is None else skipped(action.id, f"rule says no: {rule}")
+
+    def _run(self, action: Action, processor: Processor, now: datetime) -> Settlement:
+        try:
+            _call(processor, action)
+        except Snooze as snooze:
+            return _snoozed(action, snooze, now)
+        except self._words.skip as error:
+            return skipped(action.id, _said(error) or "skipped by its processor")
+        except self._words.reject as error:
+            return dead(action.id, _describe(error))
+        except self._words.stop as error:
+            raise Stopped(_failed(action, processor, now, error), error) from error
+        except BaseException as error:  # noqa: BLE001  sys.exit() in a job ends the job, not its neighbours
+            return _failed(action, processor, now, error)
+        return processed(action.id)
+
+
+def _call(processor: Processor, action: Action) -> None:
+    job = processor.to_job(action)
+    if not isinstance(job, Mapping):
+        raise InvalidProcessor(
+            f"{processor.name}.to_job() must return a dict of keyword arguments, not {job!r}"
+        )
+    result = processor.run(**job)
+    if inspect.iscoroutine(result):
+        import asyncio  # noqa: PLC0415  only for processors written with `async def`
+
+        result = asyncio.run(result)
+    if inspect.isgenerator(result) or inspect.isasyncgen(result):
+        raise InvalidProcessor(f"{processor.name} is a generator: its body has not run")
+
+
+def _snoozed(action: Action, snooze: Snooze, now: datetime) -> Settlement:
+    moment = snooze.moment
+    delay = moment if isinstance(moment, timedelta) else moment - now
+    return released(action.id, delay, failed=False, error=_said(snooze))
+
+
+def _failed(
+    action: Action, processor: Processor, now: datetime, error: BaseException
+) -> Settlement:
+    failures, policy = action.fail_count + 1, processor.retry_policy
+    if policy.is_final(failures, action.end_at, now):
+        return dead(action.id, _describe(error))
+    after = error.after if isinstance(error, Retry) else None
+    return released(
+        action.id, policy.delay(failures) if after is None else after,
+        failed=True, error=_describe(error),
+    )  # fmt: skip
+
+
+def _said(error: BaseException) -> str:
+    """The message alone, of whatever a processor raised."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001  its own __str__
+        return type(error).__name__
+
+
+def _describe(error: BaseException) -> str:
+    """Type and message first, then as much of the traceback's end as fits."""
+    text = "".join(traceback.format_exception_only(type(error), error)).strip()
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    room = max(MAX_ERROR - len(text) - 1, 0)
+    return f"{text}\n{frames[-room:] if room else ''}".strip()

@@ -1,0 +1,113 @@
+"""Payloads: checked before they are stored, and parsed one by one when they are fetched."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from airflow_claim_dispatch.core.errors import InvalidPayload
+
+Json: TypeAlias = Any
+Payload: TypeAlias = Mapping[str, Json]
+
+RULES_KEY = "__rules"
+META_KEY = "__meta"
+
+DEFAULT_MAX_BYTES = 256 * 1024
+MAX_DEPTH = 64
+#: Python refuses to parse longer integers (sys.int_info.default_max_str_digits is 4300).
+_LARGEST_INT = 10**4000
+
+
+def check_object(value: object, name: str) -> dict[str, Json]:
+    """Return ``value`` as a dict; raise InvalidPayload unless it is a JSON object through and through."""
+    if not isinstance(value, Mapping):
+        raise InvalidPayload(f"{name} must be a JSON object (a dict), not {type(value).__name__}")
+    value = dict(value)
+    _check_value(value, name, 0)
+    return value
+
+
+def check_payload(value: object) -> dict[str, Json]:
+    """Like ``check_object``, without the keys that are ours."""
+    payload = check_object(value, "payload")
+    for key in (RULES_KEY, META_KEY):
+        if key in payload:
+            raise InvalidPayload(
+                f"payload key {key!r} is reserved: use rules(...) and meta(...) instead"
+            )
+    return payload
+
+
+def encode(payload: Payload, rules: list[Json], meta: Payload, max_bytes: int) -> str:
+    """Return the stored document; raise InvalidPayload if it has more than ``max_bytes`` bytes."""
+    document = dict(payload)
+    if rules:
+        document[RULES_KEY] = rules
+    if meta:
+        document[META_KEY] = dict(meta)
+    text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise InvalidPayload("payload has a lone surrogate, which is not valid Unicode") from None
+    if size > max_bytes:
+        raise InvalidPayload(
+            f"payload has {size:,} bytes, the limit is {max_bytes:,}:"
+            " store the data elsewhere and publish a reference to it"
+        )
+    return text
+
+
+def is_storable(text: str) -> bool:
+    """Whether both databases can store ``text``: Postgres has no NUL, UTF-8 no lone surrogates."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def decode(text: object) -> tuple[dict[str, Json], list[Json], dict[str, Json]]:
+    """Return payload, rules and meta of a stored document.
+
+    Raises InvalidPayload with the reason for whatever a foreign hand may have written.
+    """
+    try:
+        document = json.loads(text)  # type: ignore[arg-type]  # whatever it is, the next lines say
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InvalidPayload(f"payload cannot be read as JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise InvalidPayload(f"payload must be a JSON object, not {type(document).__name__}")
+    # Each by itself, as they were checked when they were published: together they nest deeper.
+    rules = document.pop(RULES_KEY, [])
+    meta = check_object(document.pop(META_KEY, {}), f"payload.{META_KEY}")
+    return check_object(document, "payload"), rules if isinstance(rules, list) else [rules], meta
+
+
+def _check_value(value: object, path: str, depth: int) -> None:  # noqa: C901, PLR0912  one branch a JSON type
+    if isinstance(value, str):
+        if "\0" in value:
+            raise InvalidPayload(f"{path} contains a NUL character, which Postgres cannot store")
+    elif value is None or isinstance(value, bool):
+        pass
+    elif isinstance(value, int):
+        if not -_LARGEST_INT < value < _LARGEST_INT:
+            raise InvalidPayload(f"{path} is an integer of more than 4,000 digits")
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise InvalidPayload(f"{path} is {value}, which JSON has no word for")
+    elif depth >= MAX_DEPTH:
+        raise InvalidPayload(f"{path} is nested more than {MAX_DEPTH} levels deep")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise InvalidPayload(f"{path} has the key {key!r}; JSON keys are strings")
+            if "\0" in key:
+                raise InvalidPayload(f"{path} has a key with a NUL character")
+            _check_value(item, f"{path}.{key}" if depth < 3 else path, depth + 1)  # noqa: PLR2004
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _check_value(item, path, depth + 1)
+    else:
+        raise InvalidPayload(
+            f"{path} is a {type(value).__name__}, which is not JSON: convert it first"
+        )

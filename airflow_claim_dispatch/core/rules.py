@@ -1,0 +1,89 @@
+"""Rules: JSONLogic predicates stored with an action, the second guard before it runs.
+
+JSON in the row, so that any language can write them; evaluated by a library under an operation
+budget, so that no rule runs for seconds. See https://jsonlogic.com for the operators.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Protocol
+
+from airflow_claim_dispatch.core.errors import InvalidPayload, InvalidRule
+from airflow_claim_dispatch.core.payload import Json, check_object
+
+#: Operations that one evaluation of one rule may charge: some milliseconds of work.
+BUDGET = 100_000
+
+MAX_RULES = 32
+
+#: Characters of a rule that a message shows.
+_SHOWN = 200
+
+
+class RuleEvaluator(Protocol):
+    """What a replacement named by the setting ``rule_evaluator`` provides."""
+
+    def check(self, rules: list[Json]) -> None:
+        """Raise InvalidRule if one of the rules cannot be evaluated."""
+
+    def failing(self, rules: list[Json], facts: dict[str, Json]) -> Json | None:
+        """Return the first rule that does not hold, or None; raise InvalidRule on an error."""
+
+
+def as_rules(value: object) -> list[Json]:
+    """Return one rule or several as a list; raise InvalidRule unless they are JSON objects."""
+    rules = list(value) if isinstance(value, list | tuple) else [value]
+    if len(rules) > MAX_RULES:
+        raise InvalidRule(f"an action has at most {MAX_RULES} rules, not {len(rules)}")
+    for rule in rules:
+        try:
+            # Checked here because the evaluator's own parser is not safe against deep nesting.
+            check_object(rule, "rule")
+        except InvalidPayload as error:
+            raise InvalidRule(f"{error}; a rule looks like {{'>': [{{'var': 'payload.n'}}, 3]}}") from None
+    return rules
+
+
+class JsonLogic:
+    """The default evaluator, by the library ``datalogic-py``.
+
+    Facts are ``payload``, ``meta``, ``type``, ``attempts``, ``end_at`` and ``now``.
+    """
+
+    def __init__(self, budget: int = BUDGET) -> None:
+        self._budget = budget
+        self._engine: Any = None
+
+    def check(self, rules: list[Json]) -> None:
+        """Raise InvalidRule, with what is wrong and where, unless every rule compiles."""
+        for rule in rules:
+            self._compile(rule)
+
+    def failing(self, rules: list[Json], facts: dict[str, Json]) -> Json | None:
+        """Return the first rule whose result is not truthy, or None if all hold."""
+        for rule in rules:
+            compiled = self._compile(rule)
+            try:
+                result, _operations = compiled.evaluate_metered(facts, self._budget)
+            except Exception as error:  # the library's own tree, whatever a rule provokes
+                raise InvalidRule(f"rule {_short(rule)} failed: {error}") from error
+            if not self._engine.truthy(result):
+                return rule
+        return None
+
+    def _compile(self, rule: Json) -> Any:
+        import datalogic_py  # noqa: PLC0415  a native module; most actions have no rules
+
+        if self._engine is None:
+            self._engine = datalogic_py.Engine(strict_operator_names=True)
+        try:
+            return self._engine.compile_checked(rule)
+        except datalogic_py.DataLogicError as error:
+            raise InvalidRule(f"rule {_short(rule)} does not compile: {error}") from None
+
+
+def _short(rule: Json) -> str:
+    """Return a rule for a message, in which the reason after it must not drown."""
+    text = json.dumps(rule)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

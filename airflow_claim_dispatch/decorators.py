@@ -1,0 +1,81 @@
+"""``@processor``: a function that serves types, and in a DAG makes its tasks when it is called."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_claim_dispatch.core.action import Action, check_type
+from airflow_claim_dispatch.core.errors import InvalidProcessor
+from airflow_claim_dispatch.core.processor import Processor
+
+if TYPE_CHECKING:
+    from airflow.sdk import TaskGroup
+
+
+class FunctionProcessor(Processor):
+    """A decorated function; ``function`` is the function itself, for its unit tests."""
+
+    def __init__(self, function: Callable[[Action], object], types: tuple[str, ...]) -> None:
+        self.function = function
+        self.types = types
+        self.__doc__ = function.__doc__
+
+    def run(self, **job: Any) -> object:
+        """Call the function with the action."""
+        return self.function(**job)
+
+    def to_job(self, action: Action) -> dict[str, Any]:
+        """Return the action under the name of the function's only parameter."""
+        (parameter,) = inspect.signature(self.function).parameters
+        return {parameter: action}
+
+    @property
+    def name(self) -> str:
+        """The function's dotted name."""
+        return f"{self.function.__module__}.{self.function.__qualname__}"
+
+    def __call__(self, **arguments: Any) -> TaskGroup:
+        """Make the tasks claim → run in the DAG around this call; see ``groups.dispatch``."""
+        from airflow_claim_dispatch.groups import dispatch  # noqa: PLC0415  a processor needs no Airflow
+
+        return dispatch(self, **{"group_id": self.function.__name__} | arguments)
+
+
+def processor(
+    *types: str,
+    max_attempts: int | None = None,
+    retry_delay: timedelta | None = None,
+    max_retry_delay: timedelta | None = None,
+    give_up_after: timedelta | None = None,
+) -> Callable[[Callable[[Action], object]], FunctionProcessor]:
+    """Make a function of one action the processor of ``types``.
+
+    The function returns when the work is done, and raises when it is not. The other arguments are
+    those of ``RetryPolicy``. Raises InvalidProcessor for a generator, or for a function that does
+    not take exactly one argument; InvalidType for a type that is no type.
+    """
+    if not types or callable(types[0]):
+        raise InvalidProcessor('name at least one type: @processor("email.welcome")')
+    options = {
+        "max_attempts": max_attempts,
+        "retry_delay": retry_delay,
+        "max_retry_delay": max_retry_delay,
+        "give_up_after": give_up_after,
+    }
+
+    def decorate(function: Callable[[Action], object]) -> FunctionProcessor:
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise InvalidProcessor(f"{function.__qualname__} is a generator: its body would not run")
+        if len(inspect.signature(function).parameters) != 1:
+            raise InvalidProcessor(f"{function.__qualname__} must take one argument, the action")
+        made = FunctionProcessor(function, tuple(check_type(type_) for type_ in types))
+        for name, value in options.items():
+            if value is not None:
+                setattr(made, name, value)
+        made.retry_policy  # noqa: B018  raises if its numbers are off
+        return made
+
+    return decorate

@@ -1,0 +1,75 @@
+"""A sensor that waits until something is claimable, and never claims."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseSensorOperator, conf
+
+from airflow_claim_dispatch.core.processor import Processor, Processors
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class ClaimSensor(BaseSensorOperator):
+    """Wait until an action of ``processors`` is claimable: ``ClaimSensor(…) >> group``.
+
+    :param processors: they say which types are waited for.
+    :param deferrable: wait in the triggerer instead of a worker; by default
+        ``[operators] default_deferrable``.
+    :param claim_dispatch_conn_id: by default ``[claim_dispatch] conn_id``.
+    :param table: by default ``[claim_dispatch] table``.
+    """
+
+    template_fields: Sequence[str] = ("claim_dispatch_conn_id", "table")
+    ui_color = "#fff2cc"
+
+    def __init__(
+        self,
+        *,
+        processors: Iterable[Processor] | Processor,
+        claim_dispatch_conn_id: str | None = None,
+        table: str | None = None,
+        deferrable: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.processors = Processors(processors)
+        self.claim_dispatch_conn_id = claim_dispatch_conn_id
+        self.table = table
+        if deferrable is None:
+            deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
+        self.deferrable = deferrable
+
+    def poke(self, context: Context) -> bool:  # noqa: ARG002  the signature of sensors
+        """Say whether a claim would get something."""
+        from airflow_claim_dispatch.connections import open_log  # noqa: PLC0415  SQLAlchemy, for workers
+
+        action_log = open_log(self.claim_dispatch_conn_id, self.table)
+        return action_log.look(self.processors.types, self.processors.prefixes).claimable
+
+    def execute(self, context: Context) -> Any:
+        """Look once, then wait here or in the triggerer."""
+        if not self.deferrable:
+            return super().execute(context)
+        if not self.poke(context):
+            from airflow_claim_dispatch.triggers import DueTrigger  # noqa: PLC0415
+
+            self.defer(
+                trigger=DueTrigger(
+                    types=list(self.processors.types),
+                    prefixes=list(self.processors.prefixes),
+                    claim_dispatch_conn_id=self.claim_dispatch_conn_id,
+                    table=self.table,
+                ),
+                method_name="execute_complete",
+                timeout=timedelta(seconds=self.timeout),
+            )
+        return None
+
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Go on: the trigger saw something claimable."""
+        self.log.info("Claimable: %s", event)

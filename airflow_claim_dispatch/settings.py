@@ -1,0 +1,113 @@
+"""Settings: the section ``[claim_dispatch]`` of Airflow's configuration, or the environment.
+
+Without Airflow, ``CLAIM_DISPATCH_LEASE`` and its like stand for the same options.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from airflow_claim_dispatch.core.errors import InvalidProcessor, InvalidSetting
+from airflow_claim_dispatch.core.processor import Processor, Processors
+from airflow_claim_dispatch.core.rules import RuleEvaluator
+
+SECTION = "claim_dispatch"
+
+#: Option: (default, description). Provider info declares them to Airflow from here.
+OPTIONS: dict[str, tuple[str, str]] = {
+    "conn_id": (
+        "claim_dispatch_default",
+        "Connection to the database of the action log; Postgres or SQLite.",
+    ),
+    "table": ("action_logs", "Table of the action log, with its schema if need be."),
+    "deployment": (
+        "airflow",
+        "Name of this Airflow among all that share the log; two with one name are taken for each"
+        " other.",
+    ),
+    "processors": ("", "Dotted paths of the processors of `claim-dispatch run`, by commas."),
+    "default_limit": ("1000", "Actions that one claim takes at most, unless the DAG says otherwise."),
+    "lease": ("300", "Seconds for which a claim holds; renewed while its actions run."),
+    "max_attempts": ("5", "Failures after which an action is dead, unless its processor says."),
+    "max_payload_bytes": ("262144", "Size of the largest payload, rules and meta included."),
+    "rule_evaluator": (
+        "airflow_claim_dispatch.core.rules.JsonLogic",
+        "Class that evaluates rules.",
+    ),
+    "listen": (
+        "True",
+        "Whether watchers LISTEN for new actions; turn it off behind a pooler in transaction mode.",
+    ),
+}
+
+
+def get(option: str) -> str:
+    """Return the text of an option."""
+    default, _ = OPTIONS[option]
+    conf = _airflow_conf()
+    if conf is None:
+        return os.environ.get(f"CLAIM_DISPATCH_{option.upper()}", default)
+    return str(conf.get(SECTION, option, fallback=default))
+
+
+def get_int(option: str) -> int:
+    """Return an option that is a positive whole number; raise InvalidSetting if it is not."""
+    text = get(option)
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise InvalidSetting(f"[{SECTION}] {option} must be a positive whole number, not {text!r}")
+    return int(text)
+
+
+def get_bool(option: str) -> bool:
+    """Return an option that says yes or no."""
+    return get(option).strip().lower() in ("true", "t", "yes", "y", "on", "1")
+
+
+def load_processors(paths: str | None = None) -> Processors:
+    """Return the processors at these dotted paths, or those of the setting.
+
+    Raises InvalidProcessor if there are none, or one cannot be imported.
+    """
+    listed = [path.strip() for path in (paths or get("processors")).split(",") if path.strip()]
+    if not listed:
+        raise InvalidProcessor(
+            f"no processors: name them in [{SECTION}] processors, in"
+            " CLAIM_DISPATCH_PROCESSORS, or with --processors package.module.name"
+        )
+    return Processors([_processor(path) for path in listed])
+
+
+@cache
+def rule_evaluator() -> RuleEvaluator:
+    """Return the rule evaluator of the settings."""
+    evaluator = _load(get("rule_evaluator"))
+    made: RuleEvaluator = evaluator() if isinstance(evaluator, type) else evaluator
+    return made
+
+
+def _processor(path: str) -> Processor:
+    loaded = _load(path)
+    return loaded() if isinstance(loaded, type) else loaded
+
+
+def _load(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InvalidSetting(f"cannot import {path!r}: {error}") from error
+
+
+@cache
+def _airflow_conf() -> Any:
+    if find_spec("airflow") is None:
+        return None
+    from airflow.sdk import conf  # noqa: PLC0415
+
+    return conf
+
+

@@ -1,0 +1,1 @@
+"""Where actions live: tables, statements and migrations, on SQLAlchemy Core; no Airflow."""

@@ -1,0 +1,140 @@
+"""The action log: every operation, each in a transaction of its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, TypeVar
+
+from airflow_claim_dispatch.core.draft import NewAction
+from airflow_claim_dispatch.core.receipt import Receipt
+from airflow_claim_dispatch.core.settlement import Settlement
+from airflow_claim_dispatch.core.times import Delay
+from airflow_claim_dispatch.storage import claiming, leases, outlook, publishing, serving, settling
+from airflow_claim_dispatch.storage import stats as statistics
+from airflow_claim_dispatch.storage.claiming import Claim, Taken
+from airflow_claim_dispatch.storage.dialects import DIALECTS, Dialect
+from airflow_claim_dispatch.storage.engines import open_engine
+from airflow_claim_dispatch.storage.leases import Owner
+from airflow_claim_dispatch.storage.names import DEFAULT_TABLE, Names
+from airflow_claim_dispatch.storage.outlook import Outlook
+from airflow_claim_dispatch.storage.stats import TypeStats
+from airflow_claim_dispatch.storage.transaction import (
+    SqlAlchemyTransaction,
+    Transaction,
+    sqlstate,
+)
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+T = TypeVar("T")
+
+Clock = Callable[[], datetime]
+
+#: Conflicts that a second try resolves: deadlock, serialization, and two live tries of one claim.
+_TRANSIENT = {"40P01", "40001", "23505"}
+_TRIES = 5
+
+
+class ActionLog:
+    """One schedule in one database.
+
+    :param database: a URL or a SQLAlchemy engine for Postgres 13+ or SQLite 3.35+.
+    :param table: ``[schema.]name`` of the table of actions.
+    :param clock: returns the time that counts as now; without it, the database's clock does.
+    """
+
+    def __init__(
+        self, database: str | Engine, table: str = DEFAULT_TABLE, clock: Clock | None = None
+    ) -> None:
+        self.engine = open_engine(database) if isinstance(database, str) else database
+        self.names = Names.of(table)
+        self.clock = clock
+
+    @property
+    def dialect(self) -> Dialect:
+        """What this log's database says in its own way."""
+        return DIALECTS[self.engine.dialect.name]
+
+    def publish(self, actions: Sequence[NewAction]) -> list[Receipt]:
+        """Write actions; see ``publishing.publish``."""
+        return self.transact(lambda tx: publishing.publish(tx, actions))
+
+    def cancel(self, type_: str, key: str) -> Receipt:
+        """Cancel a pending action by its key; see ``publishing.cancel``."""
+        return self.transact(lambda tx: publishing.cancel(tx, type_, key))
+
+    def reschedule(self, type_: str, key: str, end_at: datetime | Delay) -> Receipt:
+        """Move a pending action by its key; see ``publishing.reschedule``."""
+        return self.transact(lambda tx: publishing.reschedule(tx, type_, key, end_at))
+
+    def pending_types(self) -> list[str]:
+        """Return the types of all unsettled actions."""
+        return self.transact(claiming.pending_types)
+
+    def claim(self, types: Collection[str], limit: int, lease: float, owner: Owner) -> Claim:
+        """Claim due actions for mapped tasks; see ``claiming.claim``."""
+        return self.transact(lambda tx: claiming.claim(tx, types, limit, lease, owner))
+
+    def claim_to_run(self, types: Collection[str], limit: int, lease: float, owner: Owner) -> Taken:
+        """Claim due actions and take them at once; see ``claiming.claim_to_run``."""
+        return self.transact(lambda tx: claiming.claim_to_run(tx, types, limit, lease, owner))
+
+    def take(self, token: str, ids: Sequence[int], lease: float, owner: Owner) -> Taken:
+        """Take a claimed batch to run it; see ``claiming.take``."""
+        return self.transact(lambda tx: claiming.take(tx, token, ids, lease, owner))
+
+    def renew(self, token: str, lease: float) -> bool:
+        """Keep a lease for another ``lease`` seconds; False if it is lost."""
+        return self.transact(lambda tx: leases.renew(tx, token, lease))
+
+    def settle(self, token: str, settlements: Sequence[Settlement]) -> set[int]:
+        """End claims; return the ids that were lost. See ``settling.settle``."""
+        return self.transact(lambda tx: settling.settle(tx, token, settlements))
+
+    def close(self, token: str) -> None:
+        """End a lease that holds nothing any more."""
+        self.transact(lambda tx: leases.close(tx, token))
+
+    def serve(self, types: Collection[str], served_by: str) -> dict[str, str]:
+        """Note who serves ``types``; see ``serving.serve``."""
+        return self.transact(lambda tx: serving.serve(tx, types, served_by))
+
+    def look(self, types: Collection[str], prefixes: Collection[str] = ()) -> Outlook:
+        """Say what is claimable, and when to look again; see ``outlook.look``."""
+        return self.transact(lambda tx: outlook.look(tx, types, prefixes), writes=False)
+
+    def stats(self) -> list[TypeStats]:
+        """Count the log by type and state."""
+        return self.transact(statistics.stats, writes=False)
+
+    def now(self) -> datetime:
+        """Return the time by the clock that counts."""
+        return self.transact(
+            lambda tx: tx.dialect.read_time(tx.rows("SELECT {now}")[0][0]), writes=False
+        )
+
+    def transact(self, work: Callable[[Transaction], T], *, writes: bool = True) -> T:
+        """Run ``work`` in a transaction and commit; after a passing conflict, run it again."""
+        from sqlalchemy.exc import DBAPIError  # noqa: PLC0415  see the package's __init__
+
+        for attempt in range(1, _TRIES):
+            try:
+                return self._once(work, writes=writes)
+            except DBAPIError as error:
+                if sqlstate(error.orig) not in _TRANSIENT:
+                    raise
+                time.sleep(0.01 * 2**attempt)
+        return self._once(work, writes=writes)
+
+    def _once(self, work: Callable[[Transaction], T], *, writes: bool) -> T:
+        with self.engine.begin() as connection:
+            tx = SqlAlchemyTransaction(connection, self.names, self.clock() if self.clock else None)
+            if writes:
+                tx.lock_for_writing()
+            return work(tx)
+
+    def __repr__(self) -> str:
+        return f"<ActionLog {self.names} in {self.engine.url.render_as_string()}>"

@@ -1,0 +1,48 @@
+"""Engines for the two databases, and what a publisher may be handed instead of one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_claim_dispatch.core.errors import UnsupportedConnection
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+_ADVICE = (
+    "use postgresql+psycopg://user@host/database, or sqlite:////path/to/file.db on one machine"
+)
+
+
+def open_engine(url: str, **options: Any) -> Engine:
+    """Return an engine for a database URL.
+
+    ``postgres://`` and ``postgresql://`` mean psycopg 3. Raises UnsupportedConnection for other
+    databases and for text that is no URL.
+    """
+    from sqlalchemy import create_engine, event  # noqa: PLC0415  see the package's __init__
+    from sqlalchemy.engine import make_url  # noqa: PLC0415
+    from sqlalchemy.exc import ArgumentError  # noqa: PLC0415
+
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise UnsupportedConnection(f"that is no database URL: {_ADVICE}") from None
+    if parsed.drivername in ("postgres", "postgresql"):
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    if parsed.get_backend_name() not in ("postgresql", "sqlite"):
+        raise UnsupportedConnection(
+            f"the action log lives in Postgres or SQLite, not in {parsed.get_backend_name()}:"
+            f" {_ADVICE}"
+        )
+    engine = create_engine(parsed, pool_pre_ping=True, **options)
+    if parsed.get_backend_name() == "sqlite":
+        event.listen(engine, "connect", _prepare_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    """Readers beside a writer, commits that survive a power cut, and patience for other writers."""
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA busy_timeout = 30000")

@@ -1,0 +1,170 @@
+"""Leases: one row per claim or taken batch, renewed there and nowhere else."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from airflow_claim_dispatch.storage.transaction import Transaction
+
+Kind: TypeAlias = Literal["claim", "run"]
+"""A ``claim`` holds actions that wait to be taken; a ``run`` holds actions that are being run."""
+
+#: Leases that one claim breaks; the rest wait for the next claim.
+_RECLAIM_AT_ONCE = 100
+
+_OPEN = """
+    INSERT INTO {claims}
+           (token, kind, parent, owner, try_number, action_ids, lease_until, created_at)
+    VALUES ({token::token}, :kind, {token::parent}, :owner, :try_number, {array::ids},
+            {after::lease}, {now})
+"""
+
+_RENEW = """
+    UPDATE {claims} SET lease_until = {after::lease}
+     WHERE token = {token::token} AND closed_at IS NULL
+    RETURNING 1
+"""
+
+# What a closed lease held would never be found again: such a lease has to expire.
+_CLOSE = """
+    UPDATE {claims} SET closed_at = {now}
+     WHERE token = {token::token} AND closed_at IS NULL
+       AND NOT EXISTS (SELECT 1 FROM {elements:action_ids}, {actions} a
+                        WHERE a.id = element.value AND a.claim_token = {token::token}
+                          AND a.outcome IS NULL)
+"""
+
+_EXPIRED = """
+    SELECT {text:token}, kind, owner, action_ids FROM {claims}
+     WHERE closed_at IS NULL AND lease_until <= {now}
+     ORDER BY lease_until LIMIT :limit {skip_locked}
+"""
+
+# Only who ran alone is known to have ended its worker.
+_FREE = """
+    UPDATE {actions}
+       SET claim_token = NULL, claimed_at = NULL, visible_at = NULL,
+           expiries = expiries + :expired, fail_count = fail_count + :failed,
+           last_error = coalesce(:error, last_error), updated_at = {now}
+     WHERE id {locked:id {in::ids} AND claim_token = {token::token} AND outcome IS NULL}
+    RETURNING id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who claims: a name that stays the same over retries, and the number of the try."""
+
+    name: str
+    try_number: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A lease that can be broken."""
+
+    token: str
+    kind: Kind
+    owner: str
+    action_ids: list[int]
+
+
+def new_token() -> str:
+    """Return a claim token nobody has had before."""
+    return str(uuid.uuid4())
+
+
+def open_lease(
+    tx: Transaction,
+    token: str,
+    kind: Kind,
+    owner: Owner,
+    ids: Iterable[int],
+    lease: float,
+    parent: str | None = None,
+) -> None:
+    """Write the lease that ``token`` stands for; ``lease`` is in seconds."""
+    tx.rows(
+        _OPEN, token=token, kind=kind, parent=parent, owner=owner.name,
+        try_number=owner.try_number, ids=tx.dialect.ids(ids), lease=lease,
+    )  # fmt: skip
+
+
+def renew(tx: Transaction, token: str, lease: float) -> bool:
+    """Let the lease end ``lease`` seconds from now; False if it is lost."""
+    return bool(tx.rows(_RENEW, token=token, lease=lease))
+
+
+def close(tx: Transaction, token: str) -> None:
+    """End a lease that holds nothing any more; one that does stays, and will expire."""
+    tx.rows(_CLOSE, token=token)
+
+
+def reclaim(tx: Transaction) -> int:
+    """Break the leases that have expired and return how many actions are free again.
+
+    A lease that another claimer is breaking, or that is just being renewed, is left to them.
+    """
+    expired = tx.rows(_EXPIRED, limit=_RECLAIM_AT_ONCE)
+    return sum(len(break_lease(tx, _lease(tx, row))) for row in expired)
+
+
+def break_lease(tx: Transaction, lease: Lease) -> list[int]:
+    """Free the unsettled actions of a lease and return their ids.
+
+    Nobody took a ``claim``: it costs its actions nothing. The actions of a ``run`` are suspects:
+    from now on they run alone, and only one that expires alone has failed.
+    """
+    ran = lease.kind == "run"
+    freed = tx.rows(
+        _FREE,
+        ids=tx.dialect.ids(lease.action_ids),
+        token=lease.token,
+        expired=int(ran),
+        failed=int(ran and len(lease.action_ids) == 1),
+        error=f"the lease of {lease.owner} expired while this ran" if ran else None,
+    )
+    close(tx, lease.token)
+    return [row[0] for row in freed]
+
+
+def _lease(tx: Transaction, row: tuple[Any, ...]) -> Lease:
+    token, kind, owner, action_ids = row
+    return Lease(token, kind, owner, tx.dialect.read_ids(action_ids))
+
+
+# Suspects are set aside under a claim of their own, and taken from that one.
+_HELD = """
+    SELECT {text:token}, kind, owner, action_ids FROM {claims}
+     WHERE owner = :owner AND closed_at IS NULL AND try_number < :try_number
+       AND {token::parent} IN (parent, (SELECT s.parent FROM {claims} s
+                                         WHERE s.token = {claims}.parent))
+     ORDER BY created_at {lock}
+"""
+
+_CLAIMS_OF = """
+    SELECT {text:token}, kind, owner, action_ids FROM {claims}
+     WHERE owner = :owner AND kind = 'claim' AND parent IS NULL
+     ORDER BY created_at {lock}
+"""
+
+
+def held_by_earlier_tries(tx: Transaction, owner: Owner, parent: str) -> list[Lease]:
+    """Return the open leases that earlier tries of ``owner`` took from the claim ``parent``.
+
+    Those count too that they took, one by one, from the suspects that they had set aside.
+    """
+    rows = tx.rows(_HELD, owner=owner.name, try_number=owner.try_number, parent=parent)
+    return [_lease(tx, row) for row in rows]
+
+
+def claims_of(tx: Transaction, owner: Owner) -> list[Lease]:
+    """Return all claims that ``owner`` ever made, open or closed, oldest first."""
+    rows = tx.rows(_CLAIMS_OF, owner=owner.name)
+    if rows:
+        # That waited for another live try of the same task; only now is seen what it has claimed.
+        rows = tx.rows(_CLAIMS_OF, owner=owner.name)
+    return [_lease(tx, row) for row in rows]

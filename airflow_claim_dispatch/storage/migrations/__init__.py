@@ -1,0 +1,1 @@
+"""Alembic migrations of our tables, in the user's database, with a version table of their own."""

@@ -1,0 +1,83 @@
+"""What is claimable now and when to look again: the claim's own question, without claiming."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from airflow_claim_dispatch.storage.claiming import DUE, pending_types, unpaused
+from airflow_claim_dispatch.storage.transaction import Transaction
+
+#: Backing-off rows of one type that are looked through for the next time.
+_FEW = 1000
+
+_HEAD = f"""
+    SELECT a.id FROM {{actions}} a
+     WHERE a.type = :type AND {DUE}
+     ORDER BY a.end_at, a.id LIMIT 1
+"""  # noqa: S608
+
+# An expired lease makes its actions claimable: the claim breaks it first.
+_EXPIRED = """
+    SELECT min(a.id)
+      FROM {claims} c, {elements:c.action_ids}, {actions} a
+     WHERE c.closed_at IS NULL AND c.lease_until <= {now}
+       AND a.id = element.value AND a.claim_token = c.token AND a.outcome IS NULL
+       AND a.type {among::types}
+"""
+
+_NEXT = f"""
+    SELECT min({{seconds_until:n.at}}) FROM (
+        SELECT min(a.end_at) AS at FROM {{actions}} a
+         WHERE a.type = :type AND a.outcome IS NULL AND a.end_at > {{now}}
+        UNION ALL
+        SELECT min(b.visible_at) FROM (
+            SELECT a.visible_at FROM {{actions}} a
+             WHERE a.type = :type AND a.outcome IS NULL AND a.end_at <= {{now}}
+               AND a.claim_token IS NULL AND a.visible_at > {{now}}
+             ORDER BY a.end_at, a.id LIMIT {_FEW}) b
+        UNION ALL
+        SELECT min(c.lease_until) FROM {{claims}} c
+         WHERE c.closed_at IS NULL AND c.lease_until > {{now}}) n
+"""  # noqa: S608
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What a claim of these types would meet.
+
+    :param head: the id of an action that is claimable now, the same as long as nobody claims it;
+        None if nothing is.
+    :param next_in: seconds until something may become claimable, None if nothing is in sight.
+    """
+
+    head: int | None
+    next_in: float | None
+
+    @property
+    def claimable(self) -> bool:
+        """Whether a claim would get something."""
+        return self.head is not None
+
+
+def served_types(
+    tx: Transaction, types: Collection[str], prefixes: Collection[str]
+) -> Sequence[str]:
+    """Return ``types`` and the pending types within one of ``prefixes``."""
+    if not prefixes:
+        return sorted(types)
+    return sorted({*types, *(t for t in pending_types(tx) if t.startswith(tuple(prefixes)))})
+
+
+def look(tx: Transaction, types: Collection[str], prefixes: Collection[str] = ()) -> Outlook:
+    """Look at the actions of ``types`` and of the types within ``prefixes``."""
+    served = unpaused(tx, served_types(tx, types, prefixes))
+    for type_ in served:
+        if found := tx.rows(_HEAD, type=type_):
+            return Outlook(found[0][0], 0.0)
+    expired = tx.rows(_EXPIRED, types=tx.dialect.texts(served))[0][0]
+    if expired is not None:
+        return Outlook(expired, 0.0)
+    nexts = [tx.rows(_NEXT, type=type_)[0][0] for type_ in served]
+    waits = [float(seconds) for seconds in nexts if seconds is not None]
+    return Outlook(None, min(waits, default=None))

@@ -1,0 +1,85 @@
+"""End claims: every write names the token, and says which actions it still held."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+
+from airflow_claim_dispatch.core.settlement import Settlement
+from airflow_claim_dispatch.storage.transaction import Transaction
+from airflow_claim_dispatch.storage.wakeup import SOON, notify
+
+_HELD = "id {in::ids} AND claim_token = {token::token} AND outcome IS NULL"
+
+_ACKNOWLEDGE = f"""
+    UPDATE {{actions}} SET outcome = 'processed', processed_at = {{now}}, updated_at = {{now}}
+     WHERE id {{locked:{_HELD}}}
+    RETURNING id
+"""
+
+# A terminal settlement leaves the token, so that its repeat is recognised and the row keeps its
+# lineage; a release takes it away, so that claimed and waiting are never confused.
+_SETTLE = f"""
+    UPDATE {{actions}}
+       SET outcome = x.outcome,
+           claim_token = CASE WHEN x.outcome IS NULL THEN NULL ELSE claim_token END,
+           claimed_at = CASE WHEN x.outcome IS NULL THEN NULL ELSE claimed_at END,
+           visible_at = CASE WHEN x.outcome IS NULL THEN {{after:x.delay}} END,
+           fail_count = fail_count + x.failed,
+           last_error = coalesce(x.error, last_error),
+           updated_at = {{now}}
+      FROM {{document:action bigint, outcome text, delay double precision, failed int, error text}}
+     WHERE {{actions}}.id = x.action AND {{actions}}.id {{locked:{_HELD}}}
+    RETURNING {{actions}}.id
+"""
+
+_SETTLED_BEFORE = """
+    SELECT id FROM {actions}
+     WHERE id {in::ids} AND claim_token = {token::token} AND outcome IS NOT NULL
+"""
+
+
+def settle(tx: Transaction, token: str, settlements: Sequence[Settlement]) -> set[int]:
+    """Write ``settlements`` of actions held by ``token``; return the ids that were lost.
+
+    Lost means that another owner holds the action now, or has settled it. An action that this very
+    token has settled before, in a call whose answer never came, is not lost.
+    """
+    acknowledged = [s.action_id for s in settlements if s.outcome == "processed"]
+    others = [s for s in settlements if s.outcome != "processed"]
+    held = _acknowledge(tx, token, acknowledged) | _settle(tx, token, others)
+    if any(s.outcome is None and s.delay <= SOON for s in others):
+        notify(tx)
+    missing = {s.action_id for s in settlements} - held
+    return missing - _settled_before(tx, token, missing)
+
+
+def _acknowledge(tx: Transaction, token: str, ids: list[int]) -> set[int]:
+    if not ids:
+        return set()
+    return {row[0] for row in tx.rows(_ACKNOWLEDGE, ids=tx.dialect.ids(ids), token=token)}
+
+
+def _settle(tx: Transaction, token: str, settlements: list[Settlement]) -> set[int]:
+    if not settlements:
+        return set()
+    document = [
+        {
+            "action": s.action_id,
+            "outcome": s.outcome,
+            "delay": round(s.delay, 3),
+            "failed": int(s.failed),
+            "error": s.error,
+        }
+        for s in settlements
+    ]
+    ids = tx.dialect.ids(s.action_id for s in settlements)
+    changed = tx.rows(_SETTLE, document=json.dumps(document), ids=ids, token=token)
+    return {row[0] for row in changed}
+
+
+def _settled_before(tx: Transaction, token: str, ids: Collection[int]) -> set[int]:
+    if not ids:
+        return set()
+    rows = tx.rows(_SETTLED_BEFORE, ids=tx.dialect.ids(ids), token=token)
+    return {row[0] for row in rows}

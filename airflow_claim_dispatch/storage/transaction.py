@@ -1,0 +1,145 @@
+"""Statements in one transaction, on whatever connection there is.
+
+The log's own code speaks to a ``Transaction``. It is either the log's own, or the caller's: then
+nothing here begins, commits or rolls back, and the caller's commit decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Protocol
+
+from airflow_claim_dispatch.core.errors import NotMigrated, UnsupportedConnection
+from airflow_claim_dispatch.storage.dialects import DIALECTS, POSTGRES, Dialect
+from airflow_claim_dispatch.storage.names import Names
+
+if TYPE_CHECKING:
+    import psycopg
+    from sqlalchemy import Connection, TextClause
+
+_UNDEFINED = {"42P01", "42703"}  # table, column: https://www.postgresql.org/docs/current/errcodes-appendix.html
+
+
+class Transaction(Protocol):
+    """Runs statements of one log."""
+
+    dialect: Dialect
+    names: Names
+    now: datetime | None
+
+    def rows(self, template: str, **parameters: Any) -> list[tuple[Any, ...]]:
+        """Run the statement and return its rows, if it has any."""
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """Undo what happens inside, and only that, if it raises."""
+
+
+class SqlAlchemyTransaction:
+    """On a SQLAlchemy connection, of any driver for Postgres or SQLite."""
+
+    def __init__(self, connection: Connection, names: Names, now: datetime | None) -> None:
+        name = connection.dialect.name
+        if name not in DIALECTS:
+            raise UnsupportedConnection(
+                f"the action log lives in Postgres or SQLite, not in {name}: connect to one of them"
+            )
+        self._connection = connection
+        self.dialect = DIALECTS[name]
+        self.names = names
+        self.now = now
+
+    def rows(self, template: str, **parameters: Any) -> list[tuple[Any, ...]]:
+        """Run the statement and return its rows, if it has any."""
+        from sqlalchemy.exc import DBAPIError  # noqa: PLC0415  see the package's __init__
+
+        statement = _clause(self.dialect.render(template, self.names))
+        try:
+            result = self._connection.execute(
+                statement, parameters | {"now": self.dialect.clock(self.now)}
+            )
+        except DBAPIError as error:
+            raise _translated(error.orig, self.names) or error from None
+        return [tuple(row) for row in result] if result.returns_rows else []
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """Undo what happens inside, and only that, if it raises."""
+        self.lock_for_writing()
+        with self._connection.begin_nested():
+            yield
+
+    def lock_for_writing(self) -> None:
+        """Become the one writer that SQLite allows, before anything is read or a savepoint set.
+
+        Python's driver begins a transaction only at the first write: a savepoint before it would
+        be the outermost transaction, and its end a commit.
+        """
+        if self.dialect is not POSTGRES:
+            self.rows("UPDATE {actions} SET id = id WHERE 0")
+
+
+class PsycopgTransaction:
+    """On a psycopg connection, whatever its row factory."""
+
+    def __init__(
+        self, connection: psycopg.Connection[Any], names: Names, now: datetime | None
+    ) -> None:
+        self._connection = connection
+        self.dialect = POSTGRES
+        self.names = names
+        self.now = now
+
+    def rows(self, template: str, **parameters: Any) -> list[tuple[Any, ...]]:
+        """Run the statement and return its rows, if it has any."""
+        import psycopg  # noqa: PLC0415
+        from psycopg.rows import tuple_row  # noqa: PLC0415
+
+        statement = _pyformat(self.dialect.render(template, self.names))
+        with self._connection.cursor(row_factory=tuple_row) as cursor:
+            try:
+                cursor.execute(statement.encode(), parameters | {"now": self.now})
+            except psycopg.Error as error:
+                raise _translated(error, self.names) or error from None
+            return cursor.fetchall() if cursor.description else []
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """Undo what happens inside, and only that, if it raises."""
+        if not self._connection.autocommit:
+            # Now its owner's transaction has begun: else the block would be all of it, and commit.
+            self._connection.execute("SELECT 1")
+        with self._connection.transaction():
+            yield
+
+
+@lru_cache(maxsize=512)
+def _clause(statement: str) -> TextClause:
+    from sqlalchemy import text  # noqa: PLC0415
+
+    return text(statement)
+
+
+@lru_cache(maxsize=512)
+def _pyformat(statement: str) -> str:
+    from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg  # noqa: PLC0415
+
+    return str(_clause(statement).compile(dialect=PGDialect_psycopg()))
+
+
+def sqlstate(error: BaseException | None) -> str | None:
+    """Return the code of a Postgres error of any driver, None for other errors."""
+    return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+
+
+def _translated(error: BaseException | None, names: Names) -> NotMigrated | None:
+    text = str(error)
+    if sqlstate(error) in _UNDEFINED or text.startswith(("no such table", "no such column")):
+        return NotMigrated(
+            f"the tables of {names} are missing or out of date ({text.splitlines()[0]});"
+            f" run: claim-dispatch db migrate --table {names}"
+        )
+    return None

@@ -1,0 +1,1 @@
+"""Runs what was claimed, and keeps the lease alive meanwhile; no Airflow."""

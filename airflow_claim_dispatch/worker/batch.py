@@ -1,0 +1,151 @@
+"""Run a taken batch: each action by itself, suspects one by one."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from airflow_claim_dispatch.core.errors import InvalidAction
+from airflow_claim_dispatch.core.execution import Execution, Stopped
+from airflow_claim_dispatch.core.processor import Processors
+from airflow_claim_dispatch.core.settlement import Settlement, dead, released
+from airflow_claim_dispatch.storage.claiming import Claim, Row, Taken
+from airflow_claim_dispatch.storage.leases import Owner
+from airflow_claim_dispatch.storage.rows import to_action
+from airflow_claim_dispatch.worker.keeper import Keeper, Tally
+
+if TYPE_CHECKING:
+    from airflow_claim_dispatch.storage.action_log import ActionLog
+
+log = logging.getLogger(__name__)
+
+#: A type that this process does not know, but its claimer did: a deploy is rolling.
+_UNKNOWN_TYPE_DELAY = timedelta(seconds=30)
+
+#: Seconds within which a process that was told to end still writes its results; Airflow kills a
+#: task five seconds after SIGTERM.
+_LAST_WORDS = 3.0
+
+
+class BatchRun:
+    """Runs taken actions in this process.
+
+    :param lease: seconds.
+    """
+
+    def __init__(
+        self,
+        action_log: ActionLog,
+        processors: Processors,
+        owner: Owner,
+        lease: float,
+        execution: Execution,
+    ) -> None:
+        self._log = action_log
+        self._processors = processors
+        self._owner = owner
+        self._lease = lease
+        self._execution = execution
+        self._keeper = Keeper(action_log, lease)
+        self._now = _ticking(action_log)
+        self._waiting: deque[tuple[str, Row]] = deque()
+        self._suspects: deque[tuple[str, Row]] = deque()
+        self._stopped = False
+
+    def run(self, take: Callable[[], Taken]) -> Tally:
+        """Call ``take`` and run what it gives; return what became of it.
+
+        Raises what the surrounding system raised to end this process, after the rest was released,
+        and SettlementFailed if the database took no results until the lease had run out.
+        """
+        with self._keeper:
+            since = monotonic()
+            taken = take()
+            try:
+                self._run_together(taken, since)
+                if taken.suspects:
+                    self._run_alone(taken.suspects, since)
+            except Stopped as stopped:
+                raise stopped.cause from None
+        return self._keeper.tally
+
+    def stop(self) -> None:
+        """Release what has not started and write what has ended; safe in a signal handler."""
+        self._stopped = True
+        self._release_the_rest()
+        self._keeper.flush(timeout=_LAST_WORDS)
+
+    def _run_together(self, taken: Taken, since: float) -> None:
+        self._keeper.hold(taken.token, since)
+        self._waiting.extend((taken.token, row) for row in taken.rows)
+        while self._waiting and not self._stopped and self._keeper.holds(taken.token):
+            self._keeper.settle(*self._run_next())
+        self._release_the_rest(only=self._waiting)
+        self._keeper.finish(taken.token)
+
+    def _run_alone(self, suspects: Claim, since: float) -> None:
+        """Whatever a suspect does to this process, it does to itself only: the rest is not taken."""
+        self._keeper.hold(suspects.token, since)
+        self._suspects.extend((suspects.token, row) for row in suspects.rows)
+        while self._suspects and not self._stopped and self._keeper.holds(suspects.token):
+            _, row = self._suspects.popleft()
+            log.info("Running action %d alone: its last run lost its lease.", row.id)
+            self._keeper.flush()
+            since = monotonic()
+            taken = self._log.take(suspects.token, [row.id], self._lease, self._owner)
+            self._run_together(taken, since)
+        self._release_the_rest()
+        self._keeper.finish(suspects.token)
+
+    def _run_next(self) -> tuple[str, Settlement]:
+        token, row = self._waiting.popleft()
+        try:
+            return token, self._run_row(row)
+        except Stopped as stopped:
+            self._stopped = True
+            self._keeper.settle(token, stopped.settlement)
+            self._release_the_rest()
+            raise
+
+    def _run_row(self, row: Row) -> Settlement:
+        processor = self._processors.find(row.type)
+        if processor is None:
+            reason = f"no processor for {row.type!r} here, although its claimer had one"
+            log.warning("Action %d: %s; released for another process.", row.id, reason)
+            return released(row.id, _UNKNOWN_TYPE_DELAY, failed=False, error=reason)
+        try:
+            action = to_action(row, self._log.dialect)
+        except InvalidAction as error:
+            log.error("Action %d cannot be read: %s", row.id, error)  # noqa: TRY400  the reason says all
+            return dead(row.id, str(error))
+        settlement = self._execution.run(action, processor, self._now())
+        if settlement.error is not None:
+            log.warning("Action %d (%s): %s", row.id, row.type, _summary(settlement))
+        return settlement
+
+    def _release_the_rest(self, only: deque[tuple[str, Row]] | None = None) -> None:
+        """Give back, uncounted, what has not started; where the lease is lost, this changes nothing."""
+        for rest in (self._waiting, self._suspects) if only is None else (only,):
+            while rest:
+                token, row = rest.popleft()
+                self._keeper.settle(token, released(row.id, timedelta(0), failed=False))
+
+
+def _summary(settlement: Settlement) -> str:
+    """What happened and what happens next."""
+    error = (settlement.error or "").splitlines()[0]
+    if settlement.outcome is not None:
+        return f"{settlement.outcome}: {error}"
+    return f"runs again in {settlement.delay:.0f} s: {error}"
+
+
+def _ticking(action_log: ActionLog) -> Callable[[], datetime]:
+    """Return the log's clock, asked once and carried on by this process's own."""
+    if action_log.clock is not None:
+        return action_log.clock
+    start, started = action_log.now(), monotonic()
+    return lambda: start + timedelta(seconds=monotonic() - started)

@@ -1,0 +1,187 @@
+"""The keeper: writes results and renews leases on a thread of its own, while the work goes on.
+
+It is an actor. Everything it is told comes through one ``SimpleQueue``, whose ``put`` may be called
+from a signal handler: SIGTERM can arrive in the middle of any line of the main thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import monotonic
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from airflow_claim_dispatch.core.errors import SettlementFailed
+from airflow_claim_dispatch.core.settlement import Settlement
+
+if TYPE_CHECKING:
+    from airflow_claim_dispatch.storage.action_log import ActionLog
+
+log = logging.getLogger(__name__)
+
+#: Results are written every second, or as soon as there are a hundred.
+FLUSH_SECONDS = 1.0
+FLUSH_RESULTS = 100
+
+#: Errors of actions that died which a tally keeps for notifiers.
+_MAX_DEAD = 100
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the actions, by what the database confirmed.
+
+    :param counts: by ``processed``, ``retried``, ``released``, ``skipped``, ``dead``, ``lost``.
+    :param dead: ids and reasons of actions that died, at most a hundred.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    dead: dict[int, str] = field(default_factory=dict)
+
+    def add(self, settlement: Settlement, *, lost: bool) -> None:
+        """Count one settled action."""
+        outcome = settlement.outcome or ("retried" if settlement.failed else "released")
+        self.counts["lost" if lost else outcome] += 1
+        if settlement.outcome == "dead" and not lost and len(self.dead) < _MAX_DEAD:
+            self.dead[settlement.action_id] = settlement.error or ""
+
+    def as_dict(self) -> dict[str, int]:
+        """Return the counts that are not zero."""
+        return dict(self.counts)
+
+
+class Keeper:
+    """Settles results of held actions in batches, and renews the leases of what is held.
+
+    :param lease: seconds; leases are renewed at a third of it.
+    """
+
+    def __init__(self, action_log: ActionLog, lease: float) -> None:
+        self.tally = Tally()
+        self._log = action_log
+        self._lease = lease
+        self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._results: dict[str, list[Settlement]] = defaultdict(list)
+        self._held: dict[str, float] = {}  # token: when, by our clock, its lease surely ends
+        self._flushed_at = self._renewed_at = monotonic()
+        self._thread = threading.Thread(target=self._work, name="claim-keeper", daemon=True)
+
+    def __enter__(self) -> Keeper:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self._inbox.put(None)
+        self._thread.join()
+        if self._results and error is None:
+            raise SettlementFailed(
+                f"the database did not take the results of {sum(map(len, self._results.values()))}"
+                " actions before their lease ran out; they will run again"
+            )
+
+    def hold(self, token: str, since: float) -> None:
+        """Renew this lease from now on; it was taken at ``since`` (``time.monotonic``) or later."""
+        self._held[token] = since + self._lease
+
+    def holds(self, token: str) -> bool:
+        """Whether the lease is still ours for certain, even if the database has gone away."""
+        return monotonic() < self._held.get(token, 0.0)
+
+    def settle(self, token: str, settlement: Settlement) -> None:
+        """Hand over a result to be written soon."""
+        self._inbox.put(lambda: self._results[token].append(settlement))
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Wait until all that was handed over before is written, or for ``timeout`` seconds."""
+        done = threading.Event()
+
+        def write() -> None:
+            self._flush()
+            done.set()
+
+        self._inbox.put(write)
+        while self._thread.is_alive() and not done.wait(timeout or 1.0):
+            if timeout is not None:
+                return
+
+    def finish(self, token: str) -> None:
+        """Write what is left and end the lease, which holds nothing any more."""
+
+        def end() -> None:
+            self._flush()
+            if token not in self._results and self._held.pop(token, None) is not None:
+                self._try(lambda: self._log.close(token), "end a lease")
+
+        self._inbox.put(end)
+
+    def _work(self) -> None:
+        while self._turn():
+            pass
+        # The last results: keep trying as long as the lease lets nobody else in.
+        while self._results and any(map(self.holds, self._results)):
+            self._flush()
+            if self._results:
+                threading.Event().wait(FLUSH_SECONDS)
+
+    def _turn(self) -> bool:
+        due = min(self._flushed_at + FLUSH_SECONDS, self._renewed_at + self._lease / 3)
+        try:
+            message = self._inbox.get(timeout=max(due - monotonic(), 0.0))
+        except queue.Empty:
+            pass
+        else:
+            if message is None:
+                self._flush()
+                return False
+            message()
+        now = monotonic()
+        waiting = sum(map(len, self._results.values()))
+        if waiting >= FLUSH_RESULTS or now >= self._flushed_at + FLUSH_SECONDS:
+            self._flush()
+        if now >= self._renewed_at + self._lease / 3:
+            self._renew()
+        return True
+
+    def _flush(self) -> None:
+        self._flushed_at = monotonic()
+        for token in list(self._results):
+            self._try(lambda token=token: self._write(token), "write results")  # type: ignore[misc]
+
+    def _write(self, token: str) -> None:
+        results = self._results[token]
+        lost = self._log.settle(token, results)
+        del self._results[token]
+        for settlement in results:
+            self.tally.add(settlement, lost=settlement.action_id in lost)
+        if lost:
+            log.warning(
+                "Lost the claim on %d actions while they ran (ids %s); their new owner settles them.",
+                len(lost), sorted(lost)[:10],
+            )  # fmt: skip
+
+    def _renew(self) -> None:
+        self._renewed_at = monotonic()
+        for token in list(self._held):
+            self._try(lambda token=token: self._renew_one(token), "renew a lease")  # type: ignore[misc]
+
+    def _renew_one(self, token: str) -> None:
+        since = monotonic()
+        if self._log.renew(token, self._lease):
+            self._held[token] = since + self._lease
+        else:
+            self._held.pop(token, None)
+            log.warning("Lost the lease %s; its remaining actions are left alone.", token)
+
+    def _try(self, write: Callable[[], None], what: str) -> None:
+        """Survive a database that is away: what could not be written is tried again."""
+        try:
+            write()
+        except Exception:
+            log.warning("Could not %s, trying again soon.", what, exc_info=True)
