@@ -1,7 +1,7 @@
 """One table is a durable to-do list for Airflow.
 
 The public names are resolved when they are first used: importing this package imports neither
-Airflow nor SQLAlchemy, so that an application publishes without Airflow, and a DAG file parses fast.
+Airflow nor SQLAlchemy, so that applications publish without Airflow, and DAG files parse fast.
 """
 
 from __future__ import annotations
@@ -48,9 +48,26 @@ _HOMES = {
     "wall_clock": "core.times",
 }
 
-__all__ = [  # noqa: PLE0604, RUF022  sorted by their keys
-    *_HOMES,
+__all__ = [
+    "Action",
+    "ActionLog",
+    "ActionsDue",
+    "AsyncPublisher",
+    "ClaimDispatchHook",
+    "ClaimDispatchOperator",
+    "ClaimSensor",
+    "Draft",
+    "Processor",
+    "Publisher",
+    "Receipt",
+    "Reject",
+    "Retry",
+    "Skip",
+    "Snooze",
     "__version__",
+    "dispatch",
+    "processor",
+    "wall_clock",
 ]
 
 

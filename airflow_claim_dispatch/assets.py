@@ -49,6 +49,6 @@ class ActionsDue(Asset):
 
 
 def _trigger(types: Sequence[str], prefixes: Sequence[str], *where: Any) -> BaseEventTrigger:
-    from airflow_claim_dispatch.triggers import ActionsDueTrigger  # noqa: PLC0415  read by processes that schedule
+    from airflow_claim_dispatch.triggers import ActionsDueTrigger
 
     return ActionsDueTrigger(types, prefixes, *where)

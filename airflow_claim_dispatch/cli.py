@@ -51,7 +51,9 @@ DB_COMMANDS = (
         "Go back to an older version of the tables",
         (
             *_WHERE,
-            _option("--revision", required=True, help="Version to go back to; base drops the tables"),
+            _option(
+                "--revision", required=True, help="Version to go back to; base drops the tables"
+            ),
             _option("--yes", action="store_true", help="Do not ask, although rows may be lost"),
         ),
     ),
@@ -60,7 +62,9 @@ DB_COMMANDS = (
         "sql",
         "Print the SQL that creates the tables",
         (
-            _option("--dialect", choices=["postgresql", "sqlite"], default="postgresql", help="For"),
+            _option(
+                "--dialect", choices=["postgresql", "sqlite"], default="postgresql", help="For"
+            ),
             _option("--table", help="Table of the action log: [schema.]name"),
         ),
     ),
@@ -110,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def airflow_commands() -> list[Any]:
     """Return the same commands for the ``airflow`` command line."""
-    from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand  # noqa: PLC0415
+    from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand
 
     def action(command: Command, prefix: str) -> Any:
         def run(parsed: argparse.Namespace) -> None:
@@ -139,9 +143,9 @@ def _add(parsers: Any, commands: Sequence[Command], prefix: str) -> None:
 
 def _carry_out(function: str, parsed: argparse.Namespace) -> int:
     """Run a command; its errors are sentences, not tracebacks."""
-    from sqlalchemy.exc import DBAPIError  # noqa: PLC0415
+    from sqlalchemy.exc import DBAPIError
 
-    from airflow_claim_dispatch.core.errors import ClaimDispatchError  # noqa: PLC0415
+    from airflow_claim_dispatch.core.errors import ClaimDispatchError
 
     run: Callable[[argparse.Namespace], int] = getattr(
         import_module("airflow_claim_dispatch.commands"), function

@@ -139,7 +139,7 @@ def _open(parsed: Namespace) -> ActionLog:
             "which database? Pass --url postgresql+psycopg://user@host/database, or set"
             " CLAIM_DISPATCH_URL"
         )
-    from airflow_claim_dispatch.connections import open_log  # noqa: PLC0415
+    from airflow_claim_dispatch.connections import open_log
 
     return open_log(parsed.conn_id, table)
 

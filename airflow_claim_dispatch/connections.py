@@ -26,7 +26,7 @@ def open_log(conn_id: str | None = None, table: str | None = None) -> ActionLog:
     Without arguments, those of the settings. Raises UnsupportedConnection, with what to do, if the
     connection does not exist or leads to another kind of database.
     """
-    from airflow.sdk import BaseHook  # noqa: PLC0415
+    from airflow.sdk import BaseHook
 
     conn_id = conn_id or settings.get("conn_id")
     with _explained(conn_id):
@@ -36,7 +36,7 @@ def open_log(conn_id: str | None = None, table: str | None = None) -> ActionLog:
 
 async def aopen_log(conn_id: str | None = None, table: str | None = None) -> ActionLog:
     """Return the same in the triggerer, whose event loop must not be blocked."""
-    from airflow.sdk import BaseHook  # noqa: PLC0415
+    from airflow.sdk import BaseHook
 
     conn_id = conn_id or settings.get("conn_id")
     with _explained(conn_id):
@@ -46,7 +46,7 @@ async def aopen_log(conn_id: str | None = None, table: str | None = None) -> Act
 
 @contextmanager
 def _explained(conn_id: str) -> Iterator[None]:
-    from airflow.sdk.exceptions import AirflowNotFoundException  # noqa: PLC0415
+    from airflow.sdk.exceptions import AirflowNotFoundException
 
     try:
         yield
@@ -65,7 +65,7 @@ def log_of(connection: Connection, table: str | None = None) -> ActionLog:
 
 def _engine(connection: Connection) -> Engine:
     if connection.conn_type == "sqlite":
-        from airflow.providers.sqlite.hooks.sqlite import SqliteHook  # noqa: PLC0415
+        from airflow.providers.sqlite.hooks.sqlite import SqliteHook
 
         return open_engine(SqliteHook(connection=connection).get_uri())
     if connection.conn_type in ("postgres", "postgresql"):
@@ -77,7 +77,7 @@ def _engine(connection: Connection) -> Engine:
 
 
 def _postgres_engine(connection: Connection) -> Engine:
-    from airflow.providers.postgres.hooks.postgres import PostgresHook  # noqa: PLC0415
+    from airflow.providers.postgres.hooks.postgres import PostgresHook
 
     hook = PostgresHook(connection=connection)
 

@@ -25,12 +25,7 @@ class FunctionProcessor(Processor):
 
     def run(self, **job: Any) -> object:
         """Call the function with the action."""
-        return self.function(**job)
-
-    def to_job(self, action: Action) -> dict[str, Any]:
-        """Return the action under the name of the function's only parameter."""
-        (parameter,) = inspect.signature(self.function).parameters
-        return {parameter: action}
+        return self.function(job["action"])
 
     @property
     def name(self) -> str:
@@ -39,7 +34,7 @@ class FunctionProcessor(Processor):
 
     def __call__(self, **arguments: Any) -> TaskGroup:
         """Make the tasks claim → run in the DAG around this call; see ``groups.dispatch``."""
-        from airflow_claim_dispatch.groups import dispatch  # noqa: PLC0415  a processor needs no Airflow
+        from airflow_claim_dispatch.groups import dispatch
 
         return dispatch(self, **{"group_id": self.function.__name__} | arguments)
 
@@ -68,7 +63,9 @@ def processor(
 
     def decorate(function: Callable[[Action], object]) -> FunctionProcessor:
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise InvalidProcessor(f"{function.__qualname__} is a generator: its body would not run")
+            raise InvalidProcessor(
+                f"{function.__qualname__} is a generator: its body would not run"
+            )
         if len(inspect.signature(function).parameters) != 1:
             raise InvalidProcessor(f"{function.__qualname__} must take one argument, the action")
         made = FunctionProcessor(function, tuple(check_type(type_) for type_ in types))

@@ -77,7 +77,7 @@ class ClaimDispatchOperator(BaseOperator):
     def dispatch(self, **task_arguments: Any) -> MappedOperator:
         """Add the mapped tasks that run what this task claims, and return them.
 
-        ``task_arguments`` are those of ``RunActionsOperator`` and of any task: ``pool``, ``queue``, ….
+        ``task_arguments`` are those of ``RunActionsOperator`` and of any task (``pool``, …).
         """
         defaults = {
             "task_id": "run",
@@ -93,12 +93,14 @@ class ClaimDispatchOperator(BaseOperator):
 
     def execute(self, context: Context) -> list[Batch]:
         """Claim, and return the batches."""
-        from airflow_claim_dispatch.connections import open_log  # noqa: PLC0415  SQLAlchemy, for workers
-        from airflow_claim_dispatch.tasks import owner_of, served_by  # noqa: PLC0415
+        from airflow_claim_dispatch.connections import open_log
+        from airflow_claim_dispatch.tasks import owner_of, served_by
 
         limit = self._checked_limit()
         action_log = open_log(self.claim_dispatch_conn_id, self.table)
-        types = self.processors.among(action_log.pending_types() if self.processors.prefixes else ())
+        types = self.processors.among(
+            action_log.pending_types() if self.processors.prefixes else ()
+        )
         ti = context["ti"]
         claim = action_log.claim(types, limit, _seconds(self.lease), owner_of(ti))
         batches = self._pack(claim.token, claim.rows)
@@ -111,7 +113,7 @@ class ClaimDispatchOperator(BaseOperator):
 
     def _checked_limit(self) -> int:
         """Everything that would fail after the claim is refused before it."""
-        from airflow.sdk import conf  # noqa: PLC0415
+        from airflow.sdk import conf
 
         limit = settings.get_int("default_limit") if self.limit is None else int(self.limit)
         numbers = {"limit": limit, "batch_size": self.batch_size, "max_batches": self.max_batches}
@@ -131,12 +133,16 @@ class ClaimDispatchOperator(BaseOperator):
         count = min(-(-len(rows) // self.batch_size), self.max_batches)
         size = -(-len(rows) // count) if count else 0
         slices = [rows[start : start + size] for start in range(0, len(rows), size or 1)]
-        return [Batch(token=token, ids=[row.id for row in part], label=_label(part)) for part in slices]
+        return [
+            Batch(token=token, ids=[row.id for row in part], label=_label(part)) for part in slices
+        ]
 
     def _say(
         self, action_log: ActionLog, types: Sequence[str], claimed: int, batches: int, by: str
     ) -> None:
-        self.log.info("Claimed %d actions of %s into %d batches.", claimed, ", ".join(types), batches)
+        self.log.info(
+            "Claimed %d actions of %s into %d batches.", claimed, ", ".join(types), batches
+        )
         for type_, other in action_log.serve(types, by).items():
             self.log.warning(
                 "%s is also served by %s: both get a part of its actions. Keep one of them.",
@@ -185,16 +191,18 @@ class RunActionsOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, int]:
         """Run the batch and return what became of its actions."""
-        from airflow_claim_dispatch.connections import open_log  # noqa: PLC0415
-        from airflow_claim_dispatch.tasks import airflow_execution, owner_of  # noqa: PLC0415
-        from airflow_claim_dispatch.worker.batch import BatchRun  # noqa: PLC0415
+        from airflow_claim_dispatch.connections import open_log
+        from airflow_claim_dispatch.tasks import airflow_execution, owner_of
+        from airflow_claim_dispatch.worker.batch import BatchRun
 
         lease, owner = _seconds(self.lease), owner_of(context["ti"])
         action_log = open_log(self.claim_dispatch_conn_id, self.table)
         self._run = BatchRun(action_log, self.processors, owner, lease, airflow_execution())
         batch = self.batch
         tally = self._run.run(lambda: action_log.take(batch["token"], batch["ids"], lease, owner))
-        self.log.info("Settled: %s", tally.as_dict() or "nothing; others hold or settled this batch")
+        self.log.info(
+            "Settled: %s", tally.as_dict() or "nothing; others hold or settled this batch"
+        )
         self._tell(tally, context)
         return tally.as_dict()
 
@@ -204,7 +212,7 @@ class RunActionsOperator(BaseOperator):
             self._run.stop()
 
     def _tell(self, tally: Tally, context: Context) -> None:
-        from airflow.sdk.exceptions import AirflowFailException  # noqa: PLC0415
+        from airflow.sdk.exceptions import AirflowFailException
 
         if tally.dead:
             context["dead_actions"] = tally.dead  # type: ignore[typeddict-unknown-key]

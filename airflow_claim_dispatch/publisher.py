@@ -56,7 +56,7 @@ class PublishingVerbs:
 
     def quick(
         self,
-        type: str,  # noqa: A002  the word of the table
+        type: str,
         eligible_at: Moment,
         payload: Payload,
         *,
@@ -73,8 +73,10 @@ class PublishingVerbs:
 
         Raises DuplicateAction with ``on_conflict="raise"`` if the key is taken.
         """
-        draft = Draft().type(type).eligible_at(eligible_at).payload(payload).on_conflict(on_conflict)
-        optional = {
+        draft = (
+            Draft().type(type).eligible_at(eligible_at).payload(payload).on_conflict(on_conflict)
+        )
+        optional: dict[Callable[[Any], Draft], Any] = {
             draft.idempotency: idempotency,
             draft.rules: rules,
             draft.meta: meta,
@@ -85,11 +87,11 @@ class PublishingVerbs:
         }
         for step, value in optional.items():
             if value is not None:
-                step(value)  # type: ignore[arg-type]  # each value is its own step's argument
+                step(value)
         return self.publish_many([draft])[0]
 
     def publish(self, description: Description) -> Receipt:
-        """Publish what ``description`` describes: ``publish(lambda d: d.type("email.welcome")…)``."""
+        """Publish what is described: ``publish(lambda d: d.type("email.welcome").payload(…))``."""
         return self.publish_many([description])[0]
 
     def publish_many(self, descriptions: Iterable[Description]) -> list[Receipt]:
@@ -111,16 +113,16 @@ class PublishingVerbs:
                 receipts[index] = receipt
         return receipts
 
-    def cancel(self, type: str, key: str, *, table: str | None = None) -> Receipt:  # noqa: A002
+    def cancel(self, type: str, key: str, *, table: str | None = None) -> Receipt:
         """Cancel the pending action with this idempotency key; the key is free again.
 
-        The receipt says ``cancelled``, ``in_flight`` (somebody holds it), ``settled`` or ``missing``.
+        The receipt says ``cancelled``, ``in_flight`` (it is claimed), ``settled`` or ``missing``.
         """
         return self.transact(table or self.table, lambda tx: publishing.cancel(tx, type, key))
 
     def reschedule(
         self,
-        type: str,  # noqa: A002
+        type: str,
         key: str,
         eligible_at: Moment,
         *,
@@ -183,8 +185,8 @@ def _opener(target: Any) -> Callable[[Names, datetime | None], Transaction] | No
     """Return what opens a transaction on ``target``, or None if it has to be made first."""
     if isinstance(target, str):
         return None
-    from sqlalchemy import Connection, Engine  # noqa: PLC0415  see the package's __init__
-    from sqlalchemy.orm import Session, scoped_session  # noqa: PLC0415
+    from sqlalchemy import Connection, Engine
+    from sqlalchemy.orm import Session, scoped_session
 
     if isinstance(target, Engine):
         return None
@@ -216,13 +218,13 @@ class AsyncPublisher:
                 " AsyncSession"
             )
         self._target = target
-        self._make = lambda sync: Publisher(sync, table, **options)
+        self._make: Callable[[Any], Publisher] = lambda sync: Publisher(sync, table, **options)
 
     @staticmethod
     def _awaitable(
         verb: Callable[Concatenate[Publisher, P], T],
     ) -> Callable[Concatenate[AsyncPublisher, P], Coroutine[Any, Any, T]]:
-        async def run(self: AsyncPublisher, *args: P.args, **kwargs: P.kwargs) -> T:
+        async def run(self: AsyncPublisher, /, *args: P.args, **kwargs: P.kwargs) -> T:
             return await self._target.run_sync(lambda sync: verb(self._make(sync), *args, **kwargs))
 
         run.__doc__ = verb.__doc__

@@ -46,7 +46,7 @@ class ClaimSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> bool:  # noqa: ARG002  the signature of sensors
         """Say whether a claim would get something."""
-        from airflow_claim_dispatch.connections import open_log  # noqa: PLC0415  SQLAlchemy, for workers
+        from airflow_claim_dispatch.connections import open_log
 
         action_log = open_log(self.claim_dispatch_conn_id, self.table)
         return action_log.look(self.processors.types, self.processors.prefixes).claimable
@@ -56,7 +56,7 @@ class ClaimSensor(BaseSensorOperator):
         if not self.deferrable:
             return super().execute(context)
         if not self.poke(context):
-            from airflow_claim_dispatch.triggers import DueTrigger  # noqa: PLC0415
+            from airflow_claim_dispatch.triggers import DueTrigger
 
             self.defer(
                 trigger=DueTrigger(

@@ -26,11 +26,13 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "table": ("action_logs", "Table of the action log, with its schema if need be."),
     "deployment": (
         "airflow",
-        "Name of this Airflow among all that share the log; two with one name are taken for each"
-        " other.",
+        "Name of this Airflow; those that share a log need different names.",
     ),
     "processors": ("", "Dotted paths of the processors of `claim-dispatch run`, by commas."),
-    "default_limit": ("1000", "Actions that one claim takes at most, unless the DAG says otherwise."),
+    "default_limit": (
+        "1000",
+        "Actions that one claim takes at most, unless the DAG says otherwise.",
+    ),
     "lease": ("300", "Seconds for which a claim holds; renewed while its actions run."),
     "max_attempts": ("5", "Failures after which an action is dead, unless its processor says."),
     "max_payload_bytes": ("262144", "Size of the largest payload, rules and meta included."),
@@ -91,7 +93,8 @@ def rule_evaluator() -> RuleEvaluator:
 
 def _processor(path: str) -> Processor:
     loaded = _load(path)
-    return loaded() if isinstance(loaded, type) else loaded
+    made: Processor = loaded() if isinstance(loaded, type) else loaded
+    return made
 
 
 def _load(path: str) -> Any:
@@ -106,8 +109,6 @@ def _load(path: str) -> Any:
 def _airflow_conf() -> Any:
     if find_spec("airflow") is None:
         return None
-    from airflow.sdk import conf  # noqa: PLC0415
+    from airflow.sdk import conf
 
     return conf
-
-

@@ -1,10 +1,10 @@
 """What users need to test their processors and publishers, without a server and without waiting.
 
-    with temporary_log() as log:
-        sign_up(user, Publisher(log.engine, clock=log.clock))
-        assert_published(log, "email.welcome", payload={"user_email": "ada@example.org"})
-        log.clock.advance(timedelta(minutes=5))
-        assert run_due(log, send_welcome_email)["processed"] == 1
+with temporary_log() as log:
+    sign_up(user, Publisher(log.engine, clock=log.clock))
+    assert_published(log, "email.welcome", payload={"user_email": "ada@example.org"})
+    log.clock.advance(timedelta(minutes=5))
+    assert run_due(log, send_welcome_email)["processed"] == 1
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class Clock:
         self._now = now
 
     def __call__(self) -> datetime:
+        """Return the time."""
         return self._now
 
     def advance(self, duration: timedelta) -> None:
@@ -80,10 +81,10 @@ def temporary_log(clock: Clock | None = None) -> Iterator[TemporaryLog]:
             log.engine.dispose()
 
 
-def fake_action(type: str, payload: Mapping[str, Any] | None = None, **fields: Any) -> Action:  # noqa: A002
+def fake_action(type: str, payload: Mapping[str, Any] | None = None, **fields: Any) -> Action:
     """Return an action as a processor gets it; ``fields`` are those of ``Action``."""
-    made = {"id": next(_ids), "end_at": datetime.now(timezone.utc)} | fields
-    return Action(type=check_type(type), payload=payload or {}, **made)
+    defaults: dict[str, Any] = {"id": next(_ids), "end_at": datetime.now(timezone.utc)}
+    return Action(type=check_type(type), payload=payload or {}, **defaults | fields)
 
 
 def run_due(log: ActionLog, *processors: Processor, limit: int = 1000) -> dict[str, Any]:
@@ -91,7 +92,7 @@ def run_due(log: ActionLog, *processors: Processor, limit: int = 1000) -> dict[s
     return drain.run_due(log, Processors(processors), limit)
 
 
-def published(log: ActionLog, type: str | None = None) -> list[Published]:  # noqa: A002
+def published(log: ActionLog, type: str | None = None) -> list[Published]:
     """Return all actions of the log, or those of one type, in the order of their ids."""
     rows = log.transact(
         lambda tx: tx.rows(
@@ -109,7 +110,7 @@ def published(log: ActionLog, type: str | None = None) -> list[Published]:  # no
 
 def assert_published(
     log: ActionLog,
-    type: str,  # noqa: A002
+    type: str,
     *,
     payload: Mapping[str, Any] | None = None,
     idempotency: str | None = None,

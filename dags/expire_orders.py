@@ -41,7 +41,11 @@ def expire_orders() -> None:
     """
     expiry = OrderExpiry()
     wait = ClaimSensor(
-        task_id="wait", processors=expiry, deferrable=True, timeout=timedelta(hours=6), soft_fail=True
+        task_id="wait",
+        processors=expiry,
+        deferrable=True,
+        timeout=timedelta(hours=6),
+        soft_fail=True,
     )
     wait >> dispatch(expiry, limit=500)
 

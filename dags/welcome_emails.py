@@ -29,7 +29,12 @@ def send_welcome_email(action: Action) -> None:
         raise
 
 
-@dag(schedule=ActionsDue(send_welcome_email), max_active_runs=2, catchup=False, tags=["claim-dispatch"])
+@dag(
+    schedule=ActionsDue(send_welcome_email),
+    max_active_runs=2,
+    catchup=False,
+    tags=["claim-dispatch"],
+)
 def welcome_emails() -> None:
     """### Welcome mails
 

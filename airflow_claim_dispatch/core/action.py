@@ -54,8 +54,10 @@ def check_type(value: object) -> str:
         raise InvalidType(f"type must be text such as 'email.welcome', not {value!r}")
     if len(value) > MAX_TYPE_LENGTH:
         raise InvalidType(
-            f"type has {len(value)} characters, at most {MAX_TYPE_LENGTH} are stored: {value[:40]!r}…"
+            f"type has {len(value)} characters, at most {MAX_TYPE_LENGTH} fit: {value[:40]!r}…"
         )
     if not is_storable(value):
-        raise InvalidType("type contains a NUL character or a lone surrogate: neither can be stored")
+        raise InvalidType(
+            "type contains a NUL character or a lone surrogate: neither can be stored"
+        )
     return value

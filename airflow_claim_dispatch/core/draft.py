@@ -96,7 +96,7 @@ class Draft:
         return self
 
     def on_conflict(self, on_conflict: OnConflict) -> Draft:
-        """Say what happens when the key is taken: ``keep`` the old one, ``replace`` it, ``raise``."""
+        """Say what happens if the key is taken: ``keep`` the old one, ``replace`` it, ``raise``."""
         if on_conflict not in get_args(OnConflict):
             raise InvalidAction(
                 f"on_conflict must be 'keep', 'replace' or 'raise', not {on_conflict!r}"

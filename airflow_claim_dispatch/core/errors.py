@@ -1,17 +1,17 @@
 """Everything that this package raises on purpose.
 
-    ClaimDispatchError
-    ├── InvalidAction            what a publisher handed in cannot be stored
-    │   ├── InvalidType
-    │   ├── InvalidTime
-    │   ├── InvalidPayload
-    │   └── InvalidRule
-    ├── DuplicateAction          on_conflict="raise", and the key is taken
-    ├── InvalidProcessor         a processor that cannot serve, or two for one type
-    ├── InvalidSetting           an option outside its range
-    ├── UnsupportedConnection    neither Postgres nor SQLite, or not a connection at all
-    ├── NotMigrated              the tables are missing or of another version
-    └── SettlementFailed         results could not be written before the lease ran out
+ClaimDispatchError
+├── InvalidAction            what a publisher handed in cannot be stored
+│   ├── InvalidType
+│   ├── InvalidTime
+│   ├── InvalidPayload
+│   └── InvalidRule
+├── DuplicateAction          on_conflict="raise", and the key is taken
+├── InvalidProcessor         a processor that cannot serve, or two for one type
+├── InvalidSetting           an option outside its range
+├── UnsupportedConnection    neither Postgres nor SQLite, or not a connection at all
+├── NotMigrated              the tables are missing or of another version
+└── SettlementFailed         results could not be written before the lease ran out
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from airflow_claim_dispatch.core.settlement import (
     skipped,
 )
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Words:
     """Exceptions of the surrounding system that mean something to the log.
@@ -54,9 +55,7 @@ class Stopped(BaseException):
 class Execution:
     """Runs actions by the rules of the log: guard, job, outcome."""
 
-    def __init__(
-        self, evaluator: RuleEvaluator | None = None, words: Words | None = None
-    ) -> None:
+    def __init__(self, evaluator: RuleEvaluator | None = None, words: Words | None = None) -> None:
         self._evaluator = evaluator or JsonLogic()
         self._words = words or Words()
 
@@ -107,7 +106,7 @@ def _call(processor: Processor, action: Action) -> None:
         )
     result = processor.run(**job)
     if inspect.iscoroutine(result):
-        import asyncio  # noqa: PLC0415  only for processors written with `async def`
+        import asyncio
 
         result = asyncio.run(result)
     if inspect.isgenerator(result) or inspect.isasyncgen(result):

@@ -22,7 +22,7 @@ _LARGEST_INT = 10**4000
 
 
 def check_object(value: object, name: str) -> dict[str, Json]:
-    """Return ``value`` as a dict; raise InvalidPayload unless it is a JSON object through and through."""
+    """Return ``value`` as a dict; raise InvalidPayload unless all of it is JSON."""
     if not isinstance(value, Mapping):
         raise InvalidPayload(f"{name} must be a JSON object (a dict), not {type(value).__name__}")
     value = dict(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import Any
 
 from airflow_claim_dispatch.core.action import Action, check_type
 from airflow_claim_dispatch.core.errors import InvalidProcessor
@@ -18,15 +18,15 @@ class Processor:
     asked which types are pending; ``prefix`` keeps that question small.
     """
 
-    types: ClassVar[tuple[str, ...]] | tuple[str, ...] = ()
-    prefix: ClassVar[str] | str = ""
+    types: tuple[str, ...] = ()
+    prefix: str = ""
 
     max_attempts: int = 5
     retry_delay: timedelta = timedelta(seconds=30)
     max_retry_delay: timedelta = timedelta(hours=1)
     give_up_after: timedelta | None = None
 
-    def supports(self, type: str) -> bool:  # noqa: A002  the ancestor's signature
+    def supports(self, type: str) -> bool:
         """Say whether this processor serves ``type``."""
         return type in self.types
 
@@ -34,7 +34,7 @@ class Processor:
         """Return the keyword arguments of ``run`` for ``action``."""
         return {"action": action}
 
-    def run(self, **job: Any) -> object:
+    def run(self, **job: Any) -> object:  # noqa: ARG002  what a subclass gets
         """Do the work. Returning means success; raising means failure (see ``settlement``)."""
         raise InvalidProcessor(f"{self.name} has no run() method")
 
@@ -111,7 +111,7 @@ class Processors:
         return tuple(sorted({p.prefix for p in self._all if p.is_open_ended}))
 
     def among(self, pending: Iterable[str]) -> tuple[str, ...]:
-        """Return the types to claim: those known by name, and the open-ended ones of ``pending``."""
+        """Return the types to claim: those known by name, and of ``pending`` the open-ended."""
         return tuple(sorted({*self._by_type, *(t for t in pending if self.find(t) is not None)}))
 
     def find(self, type_: str) -> Processor | None:

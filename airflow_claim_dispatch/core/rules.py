@@ -41,7 +41,9 @@ def as_rules(value: object) -> list[Json]:
             # Checked here because the evaluator's own parser is not safe against deep nesting.
             check_object(rule, "rule")
         except InvalidPayload as error:
-            raise InvalidRule(f"{error}; a rule looks like {{'>': [{{'var': 'payload.n'}}, 3]}}") from None
+            raise InvalidRule(
+                f"{error}; a rule looks like {{'>': [{{'var': 'payload.n'}}, 3]}}"
+            ) from None
     return rules
 
 
@@ -73,7 +75,7 @@ class JsonLogic:
         return None
 
     def _compile(self, rule: Json) -> Any:
-        import datalogic_py  # noqa: PLC0415  a native module; most actions have no rules
+        import datalogic_py
 
         if self._engine is None:
             self._engine = datalogic_py.Engine(strict_operator_names=True)

@@ -15,7 +15,7 @@ MAX_ERROR = 4_000
 Outcome: TypeAlias = Literal["processed", "skipped", "dead"]
 
 
-class Snooze(Exception):  # noqa: N818  a request, not an error
+class Snooze(Exception):
     """Run this action again later; it does not count as a failure.
 
     :param moment: a ``timedelta`` from now, or an aware ``datetime``.
@@ -29,8 +29,8 @@ class Snooze(Exception):  # noqa: N818  a request, not an error
         self.moment = moment
 
 
-class Retry(Exception):  # noqa: N818
-    """This action failed; run it again after ``after``, or by its policy if that is None."""
+class Retry(Exception):
+    """It failed; run it again after ``after``, or by its policy if that is None."""
 
     def __init__(self, after: timedelta | None = None, reason: str = "asked to retry") -> None:
         super().__init__(reason)
@@ -39,11 +39,11 @@ class Retry(Exception):  # noqa: N818
         self.after = after
 
 
-class Reject(Exception):  # noqa: N818
-    """This action can never succeed: dead now, with the reason."""
+class Reject(Exception):
+    """It can never succeed: dead now, with the reason."""
 
 
-class Skip(Exception):  # noqa: N818
+class Skip(Exception):
     """There is nothing to do for this action: skipped, with the reason."""
 
 

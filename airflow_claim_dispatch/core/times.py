@@ -69,7 +69,9 @@ def wall_clock(local: datetime | str, zone: str) -> datetime:
     except ValueError:
         raise InvalidTime(f"{local!r} is no local time like '2026-03-29T09:00'") from None
     if not isinstance(local, datetime):
-        raise InvalidTime(f"{local!r} is no local time: a datetime, or text like '2026-03-29T09:00'")
+        raise InvalidTime(
+            f"{local!r} is no local time: a datetime, or text like '2026-03-29T09:00'"
+        )
     if local.tzinfo is not None:
         raise InvalidTime(f"{local!r} already has a zone; pass it as it is")
     try:
@@ -84,7 +86,7 @@ def wall_clock(local: datetime | str, zone: str) -> datetime:
 def _parse(text: str, name: str) -> datetime | timedelta:
     try:
         if text.startswith("P") and not _NOT_A_DURATION.search(text):
-            import pendulum  # noqa: PLC0415  slow to import, and only text needs it
+            import pendulum
 
             duration = pendulum.parse(text)
             if isinstance(duration, timedelta):

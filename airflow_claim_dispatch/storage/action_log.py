@@ -118,7 +118,7 @@ class ActionLog:
 
     def transact(self, work: Callable[[Transaction], T], *, writes: bool = True) -> T:
         """Run ``work`` in a transaction and commit; after a passing conflict, run it again."""
-        from sqlalchemy.exc import DBAPIError  # noqa: PLC0415  see the package's __init__
+        from sqlalchemy.exc import DBAPIError
 
         for attempt in range(1, _TRIES):
             try:

@@ -50,7 +50,7 @@ _CLAIM = f"""
             SELECT a.id FROM {{actions}} a WHERE a.type = w.type AND {DUE}
              ORDER BY a.end_at, a.id LIMIT w.quota FOR UPDATE SKIP LOCKED) d))
     RETURNING {_RUNNABLE}
-"""  # noqa: S608  templates, filled with our own fragments
+"""
 
 # Beside a claimer that has not committed, the oldest may all be its, and theirs the only types that
 # were chosen. This one goes from type to type and stops, with nothing else locked, when it has enough.
@@ -62,7 +62,7 @@ _CLAIM_REST = f"""
              ORDER BY a.end_at, a.id LIMIT :limit FOR UPDATE SKIP LOCKED) d
          LIMIT :limit))
     RETURNING {_RUNNABLE}
-"""  # noqa: S608
+"""
 
 _DUE_OF_TYPE = f"""
     SELECT a.end_at, a.id FROM {{actions}} a WHERE a.type = :type AND {DUE}
@@ -89,7 +89,8 @@ _PENDING_TYPES = """
     WITH RECURSIVE pending (type) AS (
         SELECT min(type) FROM {actions} WHERE outcome IS NULL
         UNION ALL
-        SELECT (SELECT min(a.type) FROM {actions} a WHERE a.outcome IS NULL AND a.type > pending.type)
+        SELECT (SELECT min(a.type) FROM {actions} a
+                 WHERE a.outcome IS NULL AND a.type > pending.type)
           FROM pending WHERE pending.type IS NOT NULL)
     SELECT type FROM pending WHERE type IS NOT NULL
 """
@@ -140,12 +141,10 @@ def unpaused(tx: Transaction, types: Collection[str]) -> list[str]:
     return [row[0] for row in tx.rows(_UNPAUSED, types=tx.dialect.texts(types))]
 
 
-def claim(
-    tx: Transaction, types: Collection[str], limit: int, lease: float, owner: Owner
-) -> Claim:
+def claim(tx: Transaction, types: Collection[str], limit: int, lease: float, owner: Owner) -> Claim:
     """Claim up to ``limit`` due actions of ``types``, oldest first, under one ``claim`` lease.
 
-    Idempotent by ``owner.name``: whoever has claimed before gets what nobody took since, or nothing.
+    Idempotent by ``owner.name``: who has claimed before gets what nobody took since, or nothing.
     """
     leases.reclaim(tx)
     token = leases.new_token()

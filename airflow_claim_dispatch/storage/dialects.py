@@ -96,7 +96,7 @@ class _Sqlite(Dialect):
 
     def moment(self, moment: datetime | Delay | None, now: datetime | None) -> tuple[Any, ...]:
         if isinstance(moment, Delay):
-            import pendulum  # noqa: PLC0415  calendar arithmetic, the same as Postgres has
+            import pendulum
 
             start = pendulum.instance(now or datetime.now(timezone.utc))
             moment = start.add(months=moment.months, seconds=moment.seconds)
@@ -133,8 +133,10 @@ POSTGRES = Dialect(
         "text": Fragment(lambda column: f"CAST({column} AS text)"),
         # One statement must lock rows in one order everywhere, or two of them deadlock.
         "locked": Fragment(
-            lambda condition: f"= ANY (ARRAY (SELECT id FROM {{actions}} WHERE {condition}"
-            " ORDER BY id FOR UPDATE))"
+            lambda condition: (
+                f"= ANY (ARRAY (SELECT id FROM {{actions}} WHERE {condition}"
+                " ORDER BY id FOR UPDATE))"
+            )
         ),
         "lock": "FOR UPDATE",
         "skip_locked": "FOR UPDATE SKIP LOCKED",
@@ -143,9 +145,11 @@ POSTGRES = Dialect(
         ),
         "moment": Fragment(
             # In UTC: a month from now must not depend on the session's time zone.
-            lambda prefix: f"coalesce(x.{prefix}_at, ({_PG_NOW} AT TIME ZONE 'UTC'"
-            f" + make_interval(months => x.{prefix}_months, secs => x.{prefix}_seconds))"
-            " AT TIME ZONE 'UTC')"
+            lambda prefix: (
+                f"coalesce(x.{prefix}_at, ({_PG_NOW} AT TIME ZONE 'UTC'"
+                f" + make_interval(months => x.{prefix}_months, secs => x.{prefix}_seconds))"
+                " AT TIME ZONE 'UTC')"
+            )
         ),
         "with_key_moved": (
             "CASE jsonb_typeof(payload) WHEN 'object' THEN jsonb_set(payload, '{__meta}',"
@@ -163,8 +167,10 @@ SQLITE = _Sqlite(
         "now": ":now",
         "after": Fragment(
             # Six digits, as everywhere: as text, '….120' would come before '….120000'.
-            lambda seconds: f"(strftime('%Y-%m-%d %H:%M:%f', :now,"
-            f" printf('%+.3f seconds', {seconds})) || '000')"
+            lambda seconds: (
+                f"(strftime('%Y-%m-%d %H:%M:%f', :now,"
+                f" printf('%+.3f seconds', {seconds})) || '000')"
+            )
         ),
         "in": Fragment(lambda ids: f"IN (SELECT value FROM json_each({ids}))"),
         "texts": Fragment(lambda texts: f"(SELECT value FROM json_each({texts})) AS element"),

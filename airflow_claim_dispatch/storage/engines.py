@@ -20,9 +20,9 @@ def open_engine(url: str, **options: Any) -> Engine:
     ``postgres://`` and ``postgresql://`` mean psycopg 3. Raises UnsupportedConnection for other
     databases and for text that is no URL.
     """
-    from sqlalchemy import create_engine, event  # noqa: PLC0415  see the package's __init__
-    from sqlalchemy.engine import make_url  # noqa: PLC0415
-    from sqlalchemy.exc import ArgumentError  # noqa: PLC0415
+    from sqlalchemy import create_engine, event
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
 
     try:
         parsed = make_url(url)

@@ -27,7 +27,7 @@ _ONE_AT_A_TIME = threading.Lock()
 
 def migrate(engine: Engine, table: str = DEFAULT_TABLE, revision: str = "head") -> str | None:
     """Upgrade to ``revision`` and return it; safe to repeat and to run twice at once."""
-    from alembic import command  # noqa: PLC0415  only who migrates needs Alembic
+    from alembic import command
 
     _online(engine, table, lambda config: command.upgrade(config, revision))
     return current_version(engine, table)
@@ -35,14 +35,14 @@ def migrate(engine: Engine, table: str = DEFAULT_TABLE, revision: str = "head") 
 
 def downgrade(engine: Engine, table: str = DEFAULT_TABLE, revision: str = "base") -> str | None:
     """Downgrade to ``revision``; ``base`` drops the tables with everything in them."""
-    from alembic import command  # noqa: PLC0415
+    from alembic import command
 
     _online(engine, table, lambda config: command.downgrade(config, revision))
     return current_version(engine, table)
 
 
 def check(engine: Engine, table: str = DEFAULT_TABLE) -> str:
-    """Return the version of the tables; raise NotMigrated, with what to run, if it is not the newest."""
+    """Return the version of the tables; raise NotMigrated if it is not the newest."""
     current, newest = current_version(engine, table), newest_version()
     if current != newest:
         raise NotMigrated(
@@ -54,7 +54,7 @@ def check(engine: Engine, table: str = DEFAULT_TABLE) -> str:
 
 def sql(dialect: str, table: str = DEFAULT_TABLE) -> str:
     """Return the SQL that creates the tables from nothing, for those who run DDL by hand."""
-    from alembic import command  # noqa: PLC0415
+    from alembic import command
 
     if dialect not in DIALECTS:
         raise UnsupportedConnection(f"dialect must be one of {', '.join(DIALECTS)}: {dialect!r}")
@@ -67,7 +67,7 @@ def sql(dialect: str, table: str = DEFAULT_TABLE) -> str:
 
 def current_version(engine: Engine, table: str = DEFAULT_TABLE) -> str | None:
     """Return the version of the tables, None if there are none."""
-    from alembic.migration import MigrationContext  # noqa: PLC0415
+    from alembic.migration import MigrationContext
 
     names = Names.of(table)
     options = {"version_table": names.version, "version_table_schema": names.schema}
@@ -80,7 +80,7 @@ def current_version(engine: Engine, table: str = DEFAULT_TABLE) -> str | None:
 
 def newest_version() -> str:
     """Return the version that this code needs."""
-    from alembic.script import ScriptDirectory  # noqa: PLC0415
+    from alembic.script import ScriptDirectory
 
     head = ScriptDirectory.from_config(_config(DEFAULT_TABLE)).get_current_head()
     return str(head)
@@ -107,7 +107,7 @@ def _online(engine: Engine, table: str, run: Any) -> None:
 
 
 def _config(table: str) -> Config:
-    from alembic.config import Config  # noqa: PLC0415
+    from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))

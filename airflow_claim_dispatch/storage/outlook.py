@@ -15,7 +15,7 @@ _HEAD = f"""
     SELECT a.id FROM {{actions}} a
      WHERE a.type = :type AND {DUE}
      ORDER BY a.end_at, a.id LIMIT 1
-"""  # noqa: S608
+"""
 
 # An expired lease makes its actions claimable: the claim breaks it first.
 _EXPIRED = """
@@ -39,7 +39,7 @@ _NEXT = f"""
         UNION ALL
         SELECT min(c.lease_until) FROM {{claims}} c
          WHERE c.closed_at IS NULL AND c.lease_until > {{now}}) n
-"""  # noqa: S608
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,8 @@ _OTHERS = f"""
 _SERVE = f"""
     INSERT INTO {{types}} (type, served_by, served_at)
     SELECT element.value, :served_by, {{now}} FROM {{texts::types}} WHERE true ORDER BY 1
-        ON CONFLICT (type) DO UPDATE SET served_by = excluded.served_by, served_at = excluded.served_at
+        ON CONFLICT (type)
+        DO UPDATE SET served_by = excluded.served_by, served_at = excluded.served_at
      WHERE {{types}}.served_by IS NULL OR {{types}}.served_by <> excluded.served_by
         OR {{types}}.served_at <= {{after:-{_FRESH}}}
 """
@@ -31,4 +32,4 @@ def serve(tx: Transaction, types: Collection[str], served_by: str) -> dict[str, 
     listed = tx.dialect.texts(sorted(types))
     others = tx.rows(_OTHERS, types=listed, served_by=served_by)
     tx.rows(_SERVE, types=listed, served_by=served_by)
-    return dict(others)  # type: ignore[arg-type]  # rows of two columns
+    return dict(others)

@@ -57,9 +57,11 @@ class TypeStats:
 
 def stats(tx: Transaction) -> list[TypeStats]:
     """Count the whole log, sorted by type."""
-    return [
-        TypeStats(
-            type_, *map(int, counts), None if oldest is None else float(oldest), served, bool(paused)
-        )
-        for type_, *counts, oldest, served, paused in tx.rows(_COUNTS)
-    ]
+    return [TypeStats(*_plain(row)) for row in tx.rows(_COUNTS)]
+
+
+def _plain(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Both databases answer, each with numbers of its own kind."""
+    type_, *counts, oldest, served_by, paused = row
+    oldest_due = None if oldest is None else float(oldest)
+    return type_, *map(int, counts), oldest_due, served_by, bool(paused)

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     import psycopg
     from sqlalchemy import Connection, TextClause
 
-_UNDEFINED = {"42P01", "42703"}  # table, column: https://www.postgresql.org/docs/current/errcodes-appendix.html
+_UNDEFINED = {
+    "42P01",
+    "42703",
+}  # table, column: https://www.postgresql.org/docs/current/errcodes-appendix.html
 
 
 class Transaction(Protocol):
@@ -54,7 +57,7 @@ class SqlAlchemyTransaction:
 
     def rows(self, template: str, **parameters: Any) -> list[tuple[Any, ...]]:
         """Run the statement and return its rows, if it has any."""
-        from sqlalchemy.exc import DBAPIError  # noqa: PLC0415  see the package's __init__
+        from sqlalchemy.exc import DBAPIError
 
         statement = _clause(self.dialect.render(template, self.names))
         try:
@@ -95,8 +98,8 @@ class PsycopgTransaction:
 
     def rows(self, template: str, **parameters: Any) -> list[tuple[Any, ...]]:
         """Run the statement and return its rows, if it has any."""
-        import psycopg  # noqa: PLC0415
-        from psycopg.rows import tuple_row  # noqa: PLC0415
+        import psycopg
+        from psycopg.rows import tuple_row
 
         statement = _pyformat(self.dialect.render(template, self.names))
         with self._connection.cursor(row_factory=tuple_row) as cursor:
@@ -118,14 +121,14 @@ class PsycopgTransaction:
 
 @lru_cache(maxsize=512)
 def _clause(statement: str) -> TextClause:
-    from sqlalchemy import text  # noqa: PLC0415
+    from sqlalchemy import text
 
     return text(statement)
 
 
 @lru_cache(maxsize=512)
 def _pyformat(statement: str) -> str:
-    from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg  # noqa: PLC0415
+    from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
     return str(_clause(statement).compile(dialect=PGDialect_psycopg()))
 

@@ -88,7 +88,7 @@ class BatchRun:
         self._keeper.finish(taken.token)
 
     def _run_alone(self, suspects: Claim, since: float) -> None:
-        """Whatever a suspect does to this process, it does to itself only: the rest is not taken."""
+        """Run suspects: what one does to this process, it does to itself, for the rest is not taken."""
         self._keeper.hold(suspects.token, since)
         self._suspects.extend((suspects.token, row) for row in suspects.rows)
         while self._suspects and not self._stopped and self._keeper.holds(suspects.token):
@@ -128,7 +128,7 @@ class BatchRun:
         return settlement
 
     def _release_the_rest(self, only: deque[tuple[str, Row]] | None = None) -> None:
-        """Give back, uncounted, what has not started; where the lease is lost, this changes nothing."""
+        """Give back, uncounted, what has not started; without the lease this changes nothing."""
         for rest in (self._waiting, self._suspects) if only is None else (only,):
             while rest:
                 token, row = rest.popleft()
@@ -136,7 +136,7 @@ class BatchRun:
 
 
 def _summary(settlement: Settlement) -> str:
-    """What happened and what happens next."""
+    """Say what happened and what happens next."""
     error = (settlement.error or "").splitlines()[0]
     if settlement.outcome is not None:
         return f"{settlement.outcome}: {error}"

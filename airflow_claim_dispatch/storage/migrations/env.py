@@ -23,7 +23,7 @@ else:
     _connection = _attributes["connection"]
     context.configure(connection=_connection, **_options)
     with context.begin_transaction():
-        # Two deploys at once: the second waits, and finds nothing left to do. Python's SQLite driver
+        # Two deploys at once: the second waits and finds nothing to do. Python's SQLite driver
         # begins no transaction before DDL by itself.
         _connection.exec_driver_sql(
             "SELECT pg_advisory_xact_lock(4017112024)"

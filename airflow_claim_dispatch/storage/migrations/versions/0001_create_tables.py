@@ -27,13 +27,15 @@ _COLUMNS_AND_CHECKS = """
     created_at      {time} NOT NULL DEFAULT {now},
     updated_at      {time} NOT NULL DEFAULT {now},
     CONSTRAINT {c}_claimed CHECK ((claimed_at IS NULL) = (claim_token IS NULL)),
-    CONSTRAINT {c}_processed CHECK ((processed_at IS NULL) = (coalesce(outcome, '') <> 'processed')),
+    CONSTRAINT {c}_processed
+        CHECK ((processed_at IS NULL) = (coalesce(outcome, '') <> 'processed')),
     CONSTRAINT {c}_waiting CHECK (visible_at IS NULL OR (outcome IS NULL AND claim_token IS NULL)),
     CONSTRAINT {c}_cancelled CHECK (coalesce(outcome, '') <> 'cancelled' OR claim_token IS NULL)
 """
 
 # No claim column stands in an index or in an index's predicate: claim, take and release change
-# nothing that is indexed, so Postgres updates in place (HOT) on pages that fillfactor keeps half free.
+# nothing that is indexed, so Postgres updates in place (HOT), on pages
+# that fillfactor keeps half free.
 _POSTGRES = [
     f"""
 CREATE TABLE {{actions}} (
@@ -101,13 +103,17 @@ CREATE TABLE {types} (
 
 _INDEXES = [
     "CREATE INDEX {i}_due ON {actions} (type, end_at, id) WHERE outcome IS NULL",
-    "CREATE UNIQUE INDEX {i}_key ON {actions} (type, idempotency_key)"
-    " WHERE idempotency_key IS NOT NULL",
+    (
+        "CREATE UNIQUE INDEX {i}_key ON {actions} (type, idempotency_key)"
+        " WHERE idempotency_key IS NOT NULL"
+    ),
     "CREATE INDEX {ic}_open ON {claims} (lease_until) WHERE closed_at IS NULL",
     "CREATE INDEX {ic}_owner ON {claims} (owner)",
     # Two live tries of one claim task: the second finds the first one's claim instead of its own.
-    "CREATE UNIQUE INDEX {ic}_one ON {claims} (owner)"
-    " WHERE kind = 'claim' AND parent IS NULL AND closed_at IS NULL",
+    (
+        "CREATE UNIQUE INDEX {ic}_one ON {claims} (owner)"
+        " WHERE kind = 'claim' AND parent IS NULL AND closed_at IS NULL"
+    ),
 ]
 
 
@@ -138,7 +144,8 @@ _WORDS = {
             # Back and forth, and normalised by '+0 days': SQLite would take February 30 and 24:00.
             "? IS NULL OR (? >= '1900' AND ? < '9000'"
             " AND strftime('%Y-%m-%d %H:%M:%S', substr(?, 1, 19), '+0 days') IS substr(?, 1, 19)"
-            " AND (length(?) = 19 OR (substr(?, 20, 1) = '.' AND substr(?, 21) NOT GLOB '*[^0-9]*')))"
+            " AND (length(?) = 19"
+            " OR (substr(?, 20, 1) = '.' AND substr(?, 21) NOT GLOB '*[^0-9]*')))"
         ),
     },
 }
