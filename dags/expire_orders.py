@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from airflow.sdk import dag
@@ -32,7 +32,14 @@ class OrderExpiry(Processor):
         log.info("Order %s was not paid in time and is expired.", order)
 
 
-@dag(schedule="@continuous", max_active_runs=1, catchup=False, tags=["claim-dispatch"])
+@dag(
+    schedule="@continuous",
+    # Without one, Airflow makes the first run and then none: its next would start when it started.
+    start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
+    max_active_runs=1,
+    catchup=False,
+    tags=["claim-dispatch"],
+)
 def expire_orders() -> None:
     """### Unpaid orders
 
