@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from airflow.sdk import Asset, AssetWatcher
 
@@ -12,6 +14,10 @@ from airflow_claim_dispatch.core.processor import Processor, Processors
 
 if TYPE_CHECKING:
     from airflow.triggers.base import BaseEventTrigger
+
+
+#: Airflow stores 1,500 characters; connection and table need some.
+_LONGEST_NAME = 1_000
 
 
 class ActionsDue(Asset):
@@ -34,11 +40,10 @@ class ActionsDue(Asset):
         served = Processors(processors)
         conn_id = claim_dispatch_conn_id or settings.get("conn_id")
         table = table or settings.get("table")
-        what = ",".join([*served.types, *(f"{prefix}*" for prefix in served.prefixes)])
-        name = f"actions due: {conn_id}/{table}/{what}"
+        what = _named([*served.types, *(f"{prefix}*" for prefix in served.prefixes)])
         super().__init__(
-            name=name,
-            uri=f"claim-dispatch://{conn_id}/{table}/{what}",
+            name=f"actions due: {conn_id}/{table}/{what}",
+            uri=f"claim-dispatch://{quote(conn_id)}/{table}/{what}",
             watchers=[
                 AssetWatcher(
                     name="due",
@@ -46,6 +51,14 @@ class ActionsDue(Asset):
                 )
             ],
         )
+
+
+def _named(types: Sequence[str]) -> str:
+    """Name types for a URI, in which ``?`` and ``#`` would mean something else."""
+    what = ",".join(quote(type_, safe="*:") for type_ in types)
+    if len(what) <= _LONGEST_NAME:
+        return what
+    return f"{len(types)}-types-{sha256(what.encode()).hexdigest()[:32]}"
 
 
 def _trigger(types: Sequence[str], prefixes: Sequence[str], *where: Any) -> BaseEventTrigger:

@@ -154,6 +154,9 @@ def _carry_out(function: str, parsed: argparse.Namespace) -> int:
         return run(parsed)
     except ClaimDispatchError as error:
         print(f"claim-dispatch: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("claim-dispatch: interrupted", file=sys.stderr)
+        return 130
     except DBAPIError as error:
         print(f"claim-dispatch: the database says: {str(error.orig).strip()}", file=sys.stderr)
     return 1

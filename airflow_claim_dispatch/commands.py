@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import sys
 from argparse import Namespace
-from importlib.util import find_spec
 from typing import Any
 
 from airflow_claim_dispatch import settings
-from airflow_claim_dispatch.core.errors import InvalidAction, UnsupportedConnection
+from airflow_claim_dispatch.core.errors import InvalidAction, InvalidSetting, UnsupportedConnection
 from airflow_claim_dispatch.core.execution import Execution
 from airflow_claim_dispatch.publisher import Publisher
 from airflow_claim_dispatch.storage import migrate
@@ -36,13 +36,19 @@ def db_migrate(parsed: Namespace) -> int:
 
 def db_downgrade(parsed: Namespace) -> int:
     """Go back to an older version of the tables."""
+    from alembic.util import CommandError
+
     log = _open(parsed)
     if not parsed.yes:
-        answer = input(f"Downgrade {log.names} to {parsed.revision}? Rows may be lost. [y/N] ")
-        if answer.strip().lower() != "y":
+        print(f"Downgrade {log.names} to {parsed.revision}? Rows may be lost. [y/N] ", end="")
+        sys.stdout.flush()
+        if sys.stdin.readline().strip().lower() != "y":
             print("Nothing was changed.")
             return 1
-    version = migrate.downgrade(log.engine, str(log.names), parsed.revision)
+    try:
+        version = migrate.downgrade(log.engine, str(log.names), parsed.revision)
+    except CommandError as error:
+        raise InvalidSetting(f"--revision {parsed.revision}: {error}") from error
     print(f"{log.names}: {f'version {version}' if version else 'no tables'}")
     return 0
 
@@ -92,6 +98,7 @@ def run(parsed: Namespace) -> int:
         settings.get_int("default_limit") if parsed.limit is None else parsed.limit,
         float(settings.get_int("lease")),
         Execution(settings.rule_evaluator()),
+        on_start=lambda batch: signal.signal(signal.SIGTERM, lambda *_: batch.stop()),
     )
     _say(parsed, report, "  ".join(f"{name}={number}" for name, number in report.items()))
     return 0
@@ -134,7 +141,7 @@ def _open(parsed: Namespace) -> ActionLog:
     table = parsed.table or settings.get("table")
     if url := parsed.url or ("" if parsed.conn_id else os.environ.get("CLAIM_DISPATCH_URL")):
         return ActionLog(url, table)
-    if find_spec("airflow") is None:
+    if not settings.airflow_is_here():
         raise UnsupportedConnection(
             "which database? Pass --url postgresql+psycopg://user@host/database, or set"
             " CLAIM_DISPATCH_URL"

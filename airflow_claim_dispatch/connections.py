@@ -34,14 +34,26 @@ def open_log(conn_id: str | None = None, table: str | None = None) -> ActionLog:
     return log_of(connection, table)
 
 
+@contextmanager
+def using_log(conn_id: str | None = None, table: str | None = None) -> Iterator[ActionLog]:
+    """Give the same for a while, and close its connections afterwards."""
+    action_log = open_log(conn_id, table)
+    try:
+        yield action_log
+    finally:
+        action_log.engine.dispose()
+
+
 async def aopen_log(conn_id: str | None = None, table: str | None = None) -> ActionLog:
     """Return the same in the triggerer, whose event loop must not be blocked."""
     from airflow.sdk import BaseHook
+    from sqlalchemy.pool import NullPool
 
     conn_id = conn_id or settings.get("conn_id")
     with _explained(conn_id):
         connection = await BaseHook.aget_connection(conn_id)
-    return await asyncio.to_thread(log_of, connection, table)
+    # Watchers look rarely and are cancelled at any time: they keep no connection between two looks.
+    return await asyncio.to_thread(log_of, connection, table, poolclass=NullPool)
 
 
 @contextmanager
@@ -58,25 +70,28 @@ def _explained(conn_id: str) -> Iterator[None]:
         ) from None
 
 
-def log_of(connection: Connection, table: str | None = None) -> ActionLog:
-    """Return the action log behind ``connection``."""
-    return ActionLog(_engine(connection), table or settings.get("table"))
+def log_of(connection: Connection, table: str | None = None, **options: Any) -> ActionLog:
+    """Return the action log behind ``connection``; ``options`` are those of its engine."""
+    return ActionLog(_engine(connection, options), table or settings.get("table"))
 
 
-def _engine(connection: Connection) -> Engine:
+def _engine(connection: Connection, options: dict[str, Any]) -> Engine:
     if connection.conn_type == "sqlite":
         from airflow.providers.sqlite.hooks.sqlite import SqliteHook
 
-        return open_engine(SqliteHook(connection=connection).get_uri())
+        hook = SqliteHook(connection=connection)
+        # get_uri() asks for a connection by its name, even of a hook that was handed one.
+        hook.get_connection = lambda _: connection
+        return open_engine(hook.get_uri(), **options)
     if connection.conn_type in ("postgres", "postgresql"):
-        return _postgres_engine(connection)
+        return _postgres_engine(connection, options)
     raise UnsupportedConnection(
         f"connection {connection.conn_id!r} is of type {connection.conn_type!r}: the action log"
         " lives in Postgres or SQLite"
     )
 
 
-def _postgres_engine(connection: Connection) -> Engine:
+def _postgres_engine(connection: Connection, options: dict[str, Any]) -> Engine:
     from airflow.providers.postgres.hooks.postgres import PostgresHook
 
     hook = PostgresHook(connection=connection)
@@ -91,4 +106,4 @@ def _postgres_engine(connection: Connection) -> Engine:
             )
         return opened
 
-    return open_engine("postgresql+psycopg://", creator=connect)
+    return open_engine("postgresql+psycopg://", creator=connect, **options)

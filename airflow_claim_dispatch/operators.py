@@ -93,18 +93,16 @@ class ClaimDispatchOperator(BaseOperator):
 
     def execute(self, context: Context) -> list[Batch]:
         """Claim, and return the batches."""
-        from airflow_claim_dispatch.connections import open_log
+        from airflow_claim_dispatch.connections import using_log
         from airflow_claim_dispatch.tasks import owner_of, served_by
 
-        limit = self._checked_limit()
-        action_log = open_log(self.claim_dispatch_conn_id, self.table)
-        types = self.processors.among(
-            action_log.pending_types() if self.processors.prefixes else ()
-        )
-        ti = context["ti"]
-        claim = action_log.claim(types, limit, _seconds(self.lease), owner_of(ti))
-        batches = self._pack(claim.token, claim.rows)
-        self._say(action_log, types, len(claim.rows), len(batches), served_by(ti))
+        limit, lease, ti = self._checked_limit(), _seconds(self.lease), context["ti"]
+        with using_log(self.claim_dispatch_conn_id, self.table) as action_log:
+            pending = action_log.pending_types() if self.processors.prefixes else ()
+            types = self.processors.among(pending)
+            claim = action_log.claim(types, limit, lease, owner_of(ti))
+            batches = self._pack(claim.token, claim.rows)
+            self._say(action_log, types, len(claim.rows), len(batches), served_by(ti))
         ti.xcom_push(
             key="report",
             value={"claimed": len(claim.rows), "dispatched": len(claim.rows), "failed": 0},
@@ -115,7 +113,7 @@ class ClaimDispatchOperator(BaseOperator):
         """Everything that would fail after the claim is refused before it."""
         from airflow.sdk import conf
 
-        limit = settings.get_int("default_limit") if self.limit is None else int(self.limit)
+        limit = settings.get_int("default_limit") if self.limit is None else _whole(self.limit)
         numbers = {"limit": limit, "batch_size": self.batch_size, "max_batches": self.max_batches}
         for name, number in numbers.items():
             if number < 1:
@@ -161,6 +159,7 @@ class RunActionsOperator(BaseOperator):
     :param lease: for how long an action is safe from others without a sign of life.
     """
 
+    template_fields: Sequence[str] = ("claim_dispatch_conn_id", "table")
     ui_color = "#dae8fc"
 
     def __init__(
@@ -191,15 +190,15 @@ class RunActionsOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, int]:
         """Run the batch and return what became of its actions."""
-        from airflow_claim_dispatch.connections import open_log
+        from airflow_claim_dispatch.connections import using_log
         from airflow_claim_dispatch.tasks import airflow_execution, owner_of
         from airflow_claim_dispatch.worker.batch import BatchRun
 
         lease, owner = _seconds(self.lease), owner_of(context["ti"])
-        action_log = open_log(self.claim_dispatch_conn_id, self.table)
-        self._run = BatchRun(action_log, self.processors, owner, lease, airflow_execution())
-        batch = self.batch
-        tally = self._run.run(lambda: action_log.take(batch["token"], batch["ids"], lease, owner))
+        token, ids = self.batch["token"], self.batch["ids"]
+        with using_log(self.claim_dispatch_conn_id, self.table) as action_log:
+            self._run = BatchRun(action_log, self.processors, owner, lease, airflow_execution())
+            tally = self._run.run(lambda: action_log.take(token, ids, lease, owner))
         self.log.info(
             "Settled: %s", tally.as_dict() or "nothing; others hold or settled this batch"
         )
@@ -217,7 +216,7 @@ class RunActionsOperator(BaseOperator):
         if tally.dead:
             context["dead_actions"] = tally.dead  # type: ignore[typeddict-unknown-key]
             for notify in self.on_dead:
-                notify(context)
+                self._notify(notify, context)
         dead, retried = tally.counts["dead"], tally.counts["retried"]
         failed = {"dead": dead, "any": dead + retried, "never": 0}[self.fail_task_on]
         if failed:
@@ -226,6 +225,22 @@ class RunActionsOperator(BaseOperator):
                 f"{dead} actions died and {retried} will be retried, all of them are settled."
                 f" Dead: {_first_lines(tally.dead)}"
             )
+
+    def _notify(self, notify: Callable[[Any], object], context: Context) -> None:
+        try:
+            notify(context)
+        except Exception:
+            self.log.exception(
+                "A notifier of on_dead failed; the actions are settled all the same."
+            )
+
+
+def _whole(number: object) -> int:
+    """Return the number that a template may have made text of."""
+    try:
+        return int(number)  # type: ignore[call-overload,no-any-return]
+    except (TypeError, ValueError):
+        raise InvalidSetting(f"limit must be a whole number, not {number!r}") from None
 
 
 def _seconds(lease: timedelta | None) -> float:

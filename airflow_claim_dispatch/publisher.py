@@ -173,8 +173,8 @@ class Publisher(PublishingVerbs):
         """Run ``work`` in the caller's transaction, or in one of its own."""
         if self._open is None:
             if table not in self._logs:
-                engine = self._logs[self.table].engine if self._logs else self._target
-                self._logs[table] = ActionLog(engine, table, self._clock)  # type: ignore[arg-type]
+                engine: Any = next((log.engine for log in self._logs.values()), self._target)
+                self._logs[table] = ActionLog(engine, table, self._clock)
             return self._logs[table].transact(work)
         tx = self._open(Names.of(table), self._clock() if self._clock else None)
         with tx.savepoint():

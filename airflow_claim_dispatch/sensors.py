@@ -46,10 +46,11 @@ class ClaimSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> bool:  # noqa: ARG002  the signature of sensors
         """Say whether a claim would get something."""
-        from airflow_claim_dispatch.connections import open_log
+        from airflow_claim_dispatch.connections import using_log
 
-        action_log = open_log(self.claim_dispatch_conn_id, self.table)
-        return action_log.look(self.processors.types, self.processors.prefixes).claimable
+        with using_log(self.claim_dispatch_conn_id, self.table) as action_log:
+            pending = action_log.pending_types() if self.processors.prefixes else ()
+            return action_log.look(self.processors.among(pending)).claimable
 
     def execute(self, context: Context) -> Any:
         """Look once, then wait here or in the triggerer."""

@@ -52,7 +52,7 @@ def get(option: str) -> str:
     default, _ = OPTIONS[option]
     conf = _airflow_conf()
     if conf is None:
-        return os.environ.get(f"CLAIM_DISPATCH_{option.upper()}", default)
+        return os.environ.get(_place(option), default)
     return str(conf.get(SECTION, option, fallback=default))
 
 
@@ -60,7 +60,7 @@ def get_int(option: str) -> int:
     """Return an option that is a positive whole number; raise InvalidSetting if it is not."""
     text = get(option)
     if not text.strip().isdecimal() or int(text) < 1:
-        raise InvalidSetting(f"[{SECTION}] {option} must be a positive whole number, not {text!r}")
+        raise InvalidSetting(f"{_place(option)} must be a positive whole number, not {text!r}")
     return int(text)
 
 
@@ -77,10 +77,15 @@ def load_processors(paths: str | None = None) -> Processors:
     listed = [path.strip() for path in (paths or get("processors")).split(",") if path.strip()]
     if not listed:
         raise InvalidProcessor(
-            f"no processors: name them in [{SECTION}] processors, in"
-            " CLAIM_DISPATCH_PROCESSORS, or with --processors package.module.name"
+            f"no processors: name them in {_place('processors')}, or with"
+            " --processors package.module.name"
         )
     return Processors([_processor(path) for path in listed])
+
+
+def _place(option: str) -> str:
+    """Say where an option is set."""
+    return f"[{SECTION}] {option}" if airflow_is_here() else f"CLAIM_DISPATCH_{option.upper()}"
 
 
 @cache
@@ -106,8 +111,15 @@ def _load(path: str) -> Any:
 
 
 @cache
+def airflow_is_here() -> bool:
+    """Whether Airflow is installed; a folder of that name, on the path, is not Airflow."""
+    spec = find_spec("airflow")
+    return spec is not None and spec.origin is not None
+
+
+@cache
 def _airflow_conf() -> Any:
-    if find_spec("airflow") is None:
+    if not airflow_is_here():
         return None
     from airflow.sdk import conf
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,7 @@ class _Waiter:
         self.prefixes = list(prefixes)
         self.claim_dispatch_conn_id = claim_dispatch_conn_id
         self.table = table
+        self._pause = _FIRST_PAUSE
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what makes this trigger again; upgrades must keep reading it."""
@@ -54,58 +56,85 @@ class _Waiter:
             "table": self.table,
         }
 
-    async def looks(self) -> AsyncIterator[tuple[Outlook, Doorbell]]:
-        """Look for ever, surviving a database that is away; the consumer decides when to go on."""
-        pause = _FIRST_PAUSE
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Yield events until there are no more, surviving a database that is away."""
         while True:
             try:
                 async with open_doorbell(self.claim_dispatch_conn_id, self.table) as doorbell:
-                    while True:
-                        yield await self._look(doorbell.action_log), doorbell
-                        pause = _FIRST_PAUSE
+                    async for event in self._events(doorbell):
+                        yield event
+                    return
             except Exception:
                 # A watcher that raises is started again at once, for ever, unseen.
-                log.exception("Cannot look for due actions, trying again in %.0f s.", pause)
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
+                log.exception("Cannot look for due actions, trying again in %.0f s.", self._pause)
+            await asyncio.sleep(self._pause)
+            self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+
+    def _events(self, doorbell: Doorbell) -> AsyncIterator[TriggerEvent]:
+        """Yield what there is to say as long as the database is there."""
+        raise NotImplementedError
 
     async def _look(self, action_log: ActionLog) -> Outlook:
-        return await asyncio.to_thread(action_log.look, self.types, self.prefixes)
+        outlook = await asyncio.to_thread(action_log.look, self.types, self.prefixes)
+        self._pause = _FIRST_PAUSE
+        return outlook
 
 
 class DueTrigger(_Waiter, BaseTrigger):
     """Fires once, when something is claimable."""
 
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait, and yield one event."""
-        async for outlook, doorbell in self.looks():
-            if outlook.claimable:
-                yield TriggerEvent({"types": self.types})
-                return
+    async def _events(self, doorbell: Doorbell) -> AsyncIterator[TriggerEvent]:
+        while not (outlook := await self._look(doorbell.action_log)).claimable:
             await doorbell.wait(outlook.next_in)
+        yield TriggerEvent({"types": self.types})
 
 
 class ActionsDueTrigger(_Waiter, BaseEventTrigger):
     """Fires while something is claimable, and slower while nobody follows it up.
 
-    Level-triggered: an event that is lost or merged with another is made up for by the next.
+    Level-triggered: an event that is lost or merged with another is made up for by the next. It
+    never returns and never raises.
     """
 
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield an event whenever a claim would get something; never return, never raise."""
-        head, interval, fired_at = None, AFTER_IDLE, -SLOWEST_REFIRE
-        async for outlook, doorbell in self.looks():
-            if not outlook.claimable:
-                head, interval = None, AFTER_IDLE
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._pace = _Pace()  # here, because it outlives a lost connection
+
+    async def _events(self, doorbell: Doorbell) -> AsyncIterator[TriggerEvent]:
+        while True:
+            outlook = await self._look(doorbell.action_log)
+            quiet = self._pace.until_next(outlook.head)
+            if outlook.head is None:
                 await doorbell.wait(outlook.next_in)
-                continue
-            if head not in (None, outlook.head):
-                interval = REFIRE  # somebody claims: this is the next batch
-            quiet = fired_at + interval - monotonic()
-            if quiet > 0:
-                if await doorbell.wait(min(quiet, REFIRE)):
-                    interval = min(interval, REFIRE)  # something new may be claimable for somebody
-                continue
-            interval = min(interval * 2, SLOWEST_REFIRE) if outlook.head == head else REFIRE
-            head, fired_at = outlook.head, monotonic()
-            yield TriggerEvent({"types": self.types, "head": head})
+            elif quiet <= 0:
+                self._pace.fired(outlook.head)
+                yield TriggerEvent({"types": self.types, "head": outlook.head})
+            elif await doorbell.wait(min(quiet, REFIRE)):
+                self._pace.rang()
+
+
+class _Pace:
+    """How soon an event may follow the last one."""
+
+    def __init__(self) -> None:
+        self._head: int | None = None
+        self._interval = AFTER_IDLE
+        self._fired_at = -inf
+
+    def until_next(self, head: int | None) -> float:
+        """Return the seconds until an event may say that ``head`` is claimable."""
+        if head is None:
+            self._head, self._interval = None, AFTER_IDLE
+        elif self._head not in (None, head):
+            self._interval = REFIRE  # somebody claims: this is the next batch
+        return self._fired_at + self._interval - monotonic()
+
+    def fired(self, head: int) -> None:
+        """Slow down if the last event led to no claim."""
+        follows_up = head != self._head
+        self._interval = REFIRE if follows_up else min(self._interval * 2, SLOWEST_REFIRE)
+        self._head, self._fired_at = head, monotonic()
+
+    def rang(self) -> None:
+        """Something new may be claimable for somebody."""
+        self._interval = min(self._interval, REFIRE)

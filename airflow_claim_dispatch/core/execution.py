@@ -133,7 +133,7 @@ def _failed(
 
 
 def _said(error: BaseException) -> str:
-    """The message alone, of whatever a processor raised."""
+    """Return the message alone, of whatever a processor raised."""
     try:
         return str(error)
     except Exception:  # noqa: BLE001  its own __str__

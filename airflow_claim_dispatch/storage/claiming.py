@@ -52,8 +52,8 @@ _CLAIM = f"""
     RETURNING {_RUNNABLE}
 """
 
-# Beside a claimer that has not committed, the oldest may all be its, and theirs the only types that
-# were chosen. This one goes from type to type and stops, with nothing else locked, when it has enough.
+# The oldest may all be held by a claimer that has not committed, and only their types be chosen.
+# This one goes from type to type and stops, with nothing else locked, once it has enough.
 _CLAIM_REST = f"""
     UPDATE {{actions}} {_MARK}, attempts = attempts + 1
      WHERE id = ANY (ARRAY (

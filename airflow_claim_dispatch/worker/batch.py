@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: A type that this process does not know, but its claimer did: a deploy is rolling.
-_UNKNOWN_TYPE_DELAY = timedelta(seconds=30)
+#: For what is not the action's fault, such as a type that only its claimer knows while a deploy is
+#: rolling.
+_ODD_DELAY = timedelta(seconds=30)
 
 #: Seconds within which a process that was told to end still writes its results; Airflow kills a
 #: task five seconds after SIGTERM.
@@ -65,12 +66,17 @@ class BatchRun:
         with self._keeper:
             since = monotonic()
             taken = take()
+            self._hold(taken, self._waiting, since)
+            if taken.suspects:
+                self._hold(taken.suspects, self._suspects, since)
             try:
-                self._run_together(taken, since)
+                self._run_together(taken.token)
                 if taken.suspects:
-                    self._run_alone(taken.suspects, since)
+                    self._run_alone(taken.suspects.token)
             except Stopped as stopped:
                 raise stopped.cause from None
+            finally:
+                self._release_the_rest()
         return self._keeper.tally
 
     def stop(self) -> None:
@@ -79,44 +85,56 @@ class BatchRun:
         self._release_the_rest()
         self._keeper.flush(timeout=_LAST_WORDS)
 
-    def _run_together(self, taken: Taken, since: float) -> None:
-        self._keeper.hold(taken.token, since)
-        self._waiting.extend((taken.token, row) for row in taken.rows)
-        while self._waiting and not self._stopped and self._keeper.holds(taken.token):
-            self._keeper.settle(*self._run_next())
-        self._release_the_rest(only=self._waiting)
-        self._keeper.finish(taken.token)
+    def _hold(self, claim: Claim | Taken, queue: deque[tuple[str, Row]], since: float) -> None:
+        self._keeper.hold(claim.token, since)
+        queue.extend((claim.token, row) for row in claim.rows)
 
-    def _run_alone(self, suspects: Claim, since: float) -> None:
-        """Run suspects: what one does to this process, it does to itself, for the rest is not taken."""
-        self._keeper.hold(suspects.token, since)
-        self._suspects.extend((suspects.token, row) for row in suspects.rows)
-        while self._suspects and not self._stopped and self._keeper.holds(suspects.token):
-            _, row = self._suspects.popleft()
+    def _run_together(self, token: str) -> None:
+        while (held := self._next(self._waiting, token)) is not None:
+            self._run_one(*held)
+        self._release(self._waiting)
+        self._keeper.finish(token)
+
+    def _run_alone(self, token: str) -> None:
+        """Whatever a suspect does to this process, it does to itself: the rest is not taken."""
+        while (held := self._next(self._suspects, token)) is not None:
+            _, row = held
             log.info("Running action %d alone: its last run lost its lease.", row.id)
             self._keeper.flush()
             since = monotonic()
-            taken = self._log.take(suspects.token, [row.id], self._lease, self._owner)
-            self._run_together(taken, since)
-        self._release_the_rest()
-        self._keeper.finish(suspects.token)
+            taken = self._log.take(token, [row.id], self._lease, self._owner)
+            self._hold(taken, self._waiting, since)
+            self._run_together(taken.token)
+        self._release(self._suspects)
+        self._keeper.finish(token)
 
-    def _run_next(self) -> tuple[str, Settlement]:
-        token, row = self._waiting.popleft()
+    def _next(self, queue: deque[tuple[str, Row]], token: str) -> tuple[str, Row] | None:
+        if self._stopped or not self._keeper.holds(token):
+            return None
+        return _pop(queue)
+
+    def _run_one(self, token: str, row: Row) -> None:
         try:
-            return token, self._run_row(row)
+            settlement = self._run_row(row)
         except Stopped as stopped:
-            self._stopped = True
             self._keeper.settle(token, stopped.settlement)
-            self._release_the_rest()
             raise
+        except Exception as error:
+            # Not the job, which cannot raise here: supports(), or a rule evaluator of one's own.
+            log.exception("Action %d could not be run.", row.id)
+            settlement = released(row.id, _ODD_DELAY, failed=True, error=repr(error))
+        except BaseException:
+            # The surrounding system's word, between two jobs: this one has not begun.
+            self._keeper.settle(token, released(row.id, timedelta(0), failed=False))
+            raise
+        self._keeper.settle(token, settlement)
 
     def _run_row(self, row: Row) -> Settlement:
         processor = self._processors.find(row.type)
         if processor is None:
             reason = f"no processor for {row.type!r} here, although its claimer had one"
             log.warning("Action %d: %s; released for another process.", row.id, reason)
-            return released(row.id, _UNKNOWN_TYPE_DELAY, failed=False, error=reason)
+            return released(row.id, _ODD_DELAY, failed=False, error=reason)
         try:
             action = to_action(row, self._log.dialect)
         except InvalidAction as error:
@@ -127,12 +145,23 @@ class BatchRun:
             log.warning("Action %d (%s): %s", row.id, row.type, _summary(settlement))
         return settlement
 
-    def _release_the_rest(self, only: deque[tuple[str, Row]] | None = None) -> None:
-        """Give back, uncounted, what has not started; without the lease this changes nothing."""
-        for rest in (self._waiting, self._suspects) if only is None else (only,):
-            while rest:
-                token, row = rest.popleft()
-                self._keeper.settle(token, released(row.id, timedelta(0), failed=False))
+    def _release_the_rest(self) -> None:
+        self._release(self._waiting)
+        self._release(self._suspects)
+
+    def _release(self, queue: deque[tuple[str, Row]]) -> None:
+        """Give back, uncounted, what has not started; what is lost stays as it is."""
+        while (held := _pop(queue)) is not None:
+            token, row = held
+            self._keeper.settle(token, released(row.id, timedelta(0), failed=False))
+
+
+def _pop(queue: deque[tuple[str, Row]]) -> tuple[str, Row] | None:
+    """Take the first, if ``stop()`` has not emptied the queue a moment ago, in a signal handler."""
+    try:
+        return queue.popleft()
+    except IndexError:
+        return None
 
 
 def _summary(settlement: Settlement) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from airflow_claim_dispatch.core.errors import InvalidSetting
@@ -25,11 +26,13 @@ def run_due(
     limit: int,
     lease: float = DEFAULT_LEASE,
     execution: Execution | None = None,
+    on_start: Callable[[BatchRun], object] | None = None,
 ) -> dict[str, Any]:
     """Claim up to ``limit`` due actions, run them here, and report.
 
     The report has the ancestor's ``claimed``, ``dispatched`` and ``failed``, and beside them what
     became of the actions. ``lease`` is in seconds and is renewed while they run.
+    ``on_start`` gets the run before it begins, for a signal handler to stop it.
     """
     if limit < 1:
         raise InvalidSetting(f"limit must be at least 1, not {limit}")
@@ -44,6 +47,8 @@ def run_due(
         return taken
 
     batch = BatchRun(action_log, processors, owner, lease, execution or Execution())
+    if on_start is not None:
+        on_start(batch)
     counts = batch.run(take).as_dict()
     failed = counts.get("dead", 0) + counts.get("retried", 0)
     return {"claimed": claimed, "dispatched": claimed - failed, "failed": failed, **counts}

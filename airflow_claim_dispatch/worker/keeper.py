@@ -12,6 +12,7 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -27,6 +28,9 @@ log = logging.getLogger(__name__)
 #: Results are written every second, or as soon as there are a hundred.
 FLUSH_SECONDS = 1.0
 FLUSH_RESULTS = 100
+
+#: Seconds after which a waiting thread looks whether there is still something to wait for.
+_GLANCE = 0.1
 
 #: Errors of actions that died which a tally keeps for notifiers.
 _MAX_DEAD = 100
@@ -69,9 +73,11 @@ class Keeper:
         self._results: dict[str, list[Settlement]] = defaultdict(list)
         self._held: dict[str, float] = {}  # token: when, by our clock, its lease surely ends
         self._flushed_at = self._renewed_at = monotonic()
+        self._working = threading.Event()
         self._thread = threading.Thread(target=self._work, name="claim-keeper", daemon=True)
 
     def __enter__(self) -> Keeper:
+        self._working.set()
         self._thread.start()
         return self
 
@@ -110,28 +116,37 @@ class Keeper:
             done.set()
 
         self._inbox.put(write)
-        while self._thread.is_alive() and not done.wait(timeout or 1.0):
-            if timeout is not None:
-                return
+        end = monotonic() + (inf if timeout is None else timeout)
+        # Not is_alive(): a signal handler may have interrupted the very join() that makes it false.
+        while self._working.is_set() and not done.wait(_GLANCE) and monotonic() < end:
+            pass
 
     def finish(self, token: str) -> None:
         """Write what is left and end the lease, which holds nothing any more."""
-
-        def end() -> None:
-            self._flush()
-            if token not in self._results and self._held.pop(token, None) is not None:
-                self._try(lambda: self._log.close(token), "end a lease")
-
-        self._inbox.put(end)
+        self._inbox.put(lambda: self._end(token))
 
     def _work(self) -> None:
-        while self._turn():
-            pass
-        # The last results: keep trying as long as the lease lets nobody else in.
+        try:
+            while self._turn():
+                pass
+            self._write_the_last()
+        finally:
+            self._working.clear()
+
+    def _write_the_last(self) -> None:
+        # As long as the lease lets nobody else in.
         while self._results and any(map(self.holds, self._results)):
             self._flush()
             if self._results:
                 threading.Event().wait(FLUSH_SECONDS)
+        if not self._results:
+            for token in list(self._held):
+                self._end(token)
+
+    def _end(self, token: str) -> None:
+        self._flush()
+        if token not in self._results and self._held.pop(token, None) is not None:
+            self._try(lambda: self._log.close(token), "end a lease")
 
     def _turn(self) -> bool:
         due = min(self._flushed_at + FLUSH_SECONDS, self._renewed_at + self._lease / 3)
@@ -165,7 +180,7 @@ class Keeper:
             self.tally.add(settlement, lost=settlement.action_id in lost)
         if lost:
             log.warning(
-                "Lost the claim on %d actions while they ran (ids %s); their new owner settles them.",
+                "Lost the claim on %d actions as they ran (ids %s); their new owner settles them.",
                 len(lost), sorted(lost)[:10],
             )  # fmt: skip
 

