@@ -18,12 +18,11 @@ from airflow_claim_dispatch.storage.names import Names
 
 if TYPE_CHECKING:
     import psycopg
-    from sqlalchemy import Connection, TextClause
+    from sqlalchemy import Connection, NestedTransaction, TextClause
 
-_UNDEFINED = {
-    "42P01",
-    "42703",
-}  # table, column: https://www.postgresql.org/docs/current/errcodes-appendix.html
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+_UNDEFINED = {"42P01", "42703"}  # table, column
+_NO_TRANSACTION = "25P01"
 
 
 class Transaction(Protocol):
@@ -72,8 +71,21 @@ class SqlAlchemyTransaction:
     def savepoint(self) -> Iterator[None]:
         """Undo what happens inside, and only that, if it raises."""
         self.lock_for_writing()
-        with self._connection.begin_nested():
+        with self._nested():
             yield
+
+    def _nested(self) -> NestedTransaction:
+        from sqlalchemy.exc import DBAPIError
+
+        try:
+            return self._connection.begin_nested()
+        except DBAPIError as error:
+            if sqlstate(error.orig) != _NO_TRANSACTION:
+                raise
+            raise UnsupportedConnection(
+                "this connection is in AUTOCOMMIT, so that there is no transaction to join: hand"
+                " over its engine, or a connection that begins one"
+            ) from None
 
     def lock_for_writing(self) -> None:
         """Become the one writer that SQLite allows, before anything is read or a savepoint set.

@@ -231,3 +231,15 @@ def test_an_engine_of_the_callers_own_works_too(sqlite_url, clock):
 
 def test_the_sqlite_here_is_new_enough():
     assert sqlite3.sqlite_version_info >= (3, 35)
+
+
+
+def test_a_connection_that_commits_every_statement_is_refused(postgres_url):
+    engine = create_engine(postgres_url, isolation_level="AUTOCOMMIT")
+    with (
+        engine.connect() as connection,
+        pytest.raises(UnsupportedConnection, match="hand over its engine"),
+        SqlAlchemyTransaction(connection, Names.of("action_logs"), None).savepoint(),
+    ):
+        pass
+    engine.dispose()
