@@ -8,6 +8,8 @@ import os
 import signal
 import sys
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from airflow_claim_dispatch import settings
@@ -92,14 +94,15 @@ def run(parsed: Namespace) -> int:
     """Claim due actions and run them in this process."""
     sys.path.insert(0, os.getcwd())  # noqa: PTH109  a console script does not look here by itself
     processors = settings.load_processors(parsed.processors)
-    report = run_due(
-        _open(parsed),
-        processors,
-        settings.get_int("default_limit") if parsed.limit is None else parsed.limit,
-        float(settings.get_int("lease")),
-        Execution(settings.rule_evaluator()),
-        on_start=lambda batch: signal.signal(signal.SIGTERM, lambda *_: batch.stop()),
-    )
+    with _logging_to_stderr():
+        report = run_due(
+            _open(parsed),
+            processors,
+            settings.get_int("default_limit") if parsed.limit is None else parsed.limit,
+            float(settings.get_int("lease")),
+            Execution(settings.rule_evaluator()),
+            on_start=lambda batch: signal.signal(signal.SIGTERM, lambda *_: batch.stop()),
+        )
     _say(parsed, report, "  ".join(f"{name}={number}" for name, number in report.items()))
     return 0
 
@@ -131,6 +134,19 @@ def _table(types: list[TypeStats]) -> str:
         ).rstrip()
         for row in [header, *rows]
     )
+
+
+@contextmanager
+def _logging_to_stderr() -> Iterator[None]:
+    """Keep what happens out of the answer: beside Airflow, logs go to stdout."""
+    logger, handler = logging.getLogger("airflow_claim_dispatch"), logging.StreamHandler()
+    logger.addHandler(handler)
+    propagate, logger.propagate = logger.propagate, False
+    try:
+        yield
+    finally:
+        logger.propagate = propagate
+        logger.removeHandler(handler)
 
 
 def _say(parsed: Namespace, answer: Any, human: str) -> None:

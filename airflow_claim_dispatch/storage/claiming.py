@@ -44,7 +44,7 @@ _CLAIM = f"""
                                       ORDER BY a.end_at, a.id LIMIT :limit) d
                  ORDER BY d.end_at, d.id LIMIT :limit) h
          GROUP BY h.type)
-    UPDATE {{actions}} {_MARK}, attempts = attempts + 1
+    UPDATE {{actions}} {_MARK}, attempts = {{count:attempts}} + 1
      WHERE id = ANY (ARRAY (
         SELECT d.id FROM want w CROSS JOIN LATERAL (
             SELECT a.id FROM {{actions}} a WHERE a.type = w.type AND {DUE}
@@ -55,7 +55,7 @@ _CLAIM = f"""
 # The oldest may all be held by a claimer that has not committed, and only their types be chosen.
 # This one goes from type to type and stops, with nothing else locked, once it has enough.
 _CLAIM_REST = f"""
-    UPDATE {{actions}} {_MARK}, attempts = attempts + 1
+    UPDATE {{actions}} {_MARK}, attempts = {{count:attempts}} + 1
      WHERE id = ANY (ARRAY (
         SELECT d.id FROM ({_UNPAUSED}) t CROSS JOIN LATERAL (
             SELECT a.id FROM {{actions}} a WHERE a.type = t.type AND {DUE}
@@ -70,7 +70,8 @@ _DUE_OF_TYPE = f"""
 """
 
 _CLAIM_IDS = f"""
-    UPDATE {{actions}} {_MARK}, attempts = attempts + 1 WHERE id {{in::ids}} RETURNING {_RUNNABLE}
+    UPDATE {{actions}} {_MARK}, attempts = {{count:attempts}} + 1
+     WHERE id {{in::ids}} RETURNING {_RUNNABLE}
 """
 
 _PASS_ON = f"""
@@ -80,7 +81,7 @@ _PASS_ON = f"""
 """
 
 _CLAIM_BACK = f"""
-    UPDATE {{actions}} {_MARK}, attempts = attempts + 1
+    UPDATE {{actions}} {_MARK}, attempts = {{count:attempts}} + 1
      WHERE id {{locked:id {{in::ids}} AND claim_token IS NULL AND outcome IS NULL}}
     RETURNING {_RUNNABLE}
 """

@@ -115,6 +115,9 @@ def _sqlite_columns(spec: str) -> str:
     return f"(SELECT {listed} FROM json_each(:document)) AS x"
 
 
+#: To which a column of type integer can count, but one.
+_MOST = 2**31 - 2
+
 _PG_NOW = "coalesce(CAST(:now AS timestamptz), statement_timestamp())"
 
 POSTGRES = Dialect(
@@ -140,6 +143,8 @@ POSTGRES = Dialect(
         ),
         "lock": "FOR UPDATE",
         "skip_locked": "FOR UPDATE SKIP LOCKED",
+        # Whoever may INSERT may write the largest number: one more would fail the whole statement.
+        "count": Fragment(lambda column: f"least({column}, {_MOST})"),
         "document": Fragment(
             lambda spec: f"json_to_recordset(CAST(CAST(:document AS text) AS json)) AS x({spec})"
         ),
@@ -182,6 +187,7 @@ SQLITE = _Sqlite(
         "locked": Fragment(lambda condition: f"IN (SELECT id FROM {{actions}} WHERE {condition})"),
         "lock": "",
         "skip_locked": "",
+        "count": Fragment(lambda column: f"min({column}, {_MOST})"),
         "document": Fragment(_sqlite_columns),
         "moment": Fragment(lambda prefix: f"x.{prefix}_at"),
         "with_key_moved": (

@@ -46,3 +46,15 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA busy_timeout = 30000")
+    connection.text_factory = _text
+
+
+def _text(raw: bytes) -> str:
+    """Read what SQLite calls text and may be any bytes: one such row must not fail all others.
+
+    The substitute, a control character, is no JSON either: a payload with it ends its own row.
+    """
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("ascii", errors="replace").replace("\N{REPLACEMENT CHARACTER}", "\x1a")

@@ -47,7 +47,7 @@ _EXPIRED = """
 _FREE = """
     UPDATE {actions}
        SET claim_token = NULL, claimed_at = NULL, visible_at = NULL,
-           expiries = expiries + :expired, fail_count = fail_count + :failed,
+           expiries = {count:expiries} + :expired, fail_count = {count:fail_count} + :failed,
            last_error = coalesce(:error, last_error), updated_at = {now}
      WHERE id {locked:id {in::ids} AND claim_token = {token::token} AND outcome IS NULL}
     RETURNING id

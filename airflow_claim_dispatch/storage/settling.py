@@ -25,7 +25,7 @@ _SETTLE = f"""
            claim_token = CASE WHEN x.outcome IS NULL THEN NULL ELSE claim_token END,
            claimed_at = CASE WHEN x.outcome IS NULL THEN NULL ELSE claimed_at END,
            visible_at = CASE WHEN x.outcome IS NULL THEN {{after:x.delay}} END,
-           fail_count = fail_count + x.failed,
+           fail_count = {{count:fail_count}} + x.failed,
            last_error = coalesce(x.error, last_error),
            updated_at = {{now}}
       FROM {{document:action bigint, outcome text, delay double precision, failed int, error text}}

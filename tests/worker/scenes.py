@@ -38,7 +38,9 @@ def publish(log: ActionLog, many: int = 1, type_: str = "mail", **payload: Any) 
     return [receipt["id"] for receipt in log.publish([new] * many)]
 
 
-def taking(log: ActionLog, *types: str, lease: float = 60, owner: Owner = RUNNER) -> Callable[[], Taken]:
+def taking(
+    log: ActionLog, *types: str, lease: float = 60, owner: Owner = RUNNER
+) -> Callable[[], Taken]:
     return lambda: log.claim_to_run(types or ("mail",), 1000, lease, owner)
 
 
@@ -49,13 +51,17 @@ def batch_of(log: ActionLog, *processors: Processor, lease: float = 60) -> Batch
 def rows(log: ActionLog, *columns: str) -> list[Any]:
     """Return these columns of all actions by id; bare values if it is one column."""
     with log.engine.connect() as connection:
-        found = connection.execute(text(f"SELECT {', '.join(columns)} FROM action_logs ORDER BY id"))
+        found = connection.execute(
+            text(f"SELECT {', '.join(columns)} FROM action_logs ORDER BY id")
+        )
         return [row[0] if len(columns) == 1 else tuple(row) for row in found]
 
 
 def open_leases(log: ActionLog) -> int:
     with log.engine.connect() as connection:
-        found = connection.execute(text("SELECT count(*) FROM action_claims WHERE closed_at IS NULL"))
+        found = connection.execute(
+            text("SELECT count(*) FROM action_claims WHERE closed_at IS NULL")
+        )
         return int(found.scalar_one())
 
 

@@ -145,7 +145,10 @@ def test_results_are_kept_while_the_database_is_away_and_written_when_it_is_back
 
 def test_results_that_the_lease_cannot_outlast_are_reported(ledger):
     ledger.away = True
-    with pytest.raises(SettlementFailed, match="results of 2 actions"), Keeper(ledger, 0.3) as keeper:
+    with (  # noqa: PT012
+        pytest.raises(SettlementFailed, match="results of 2 actions"),
+        Keeper(ledger, 0.3) as keeper,
+    ):
         keeper.hold("t", monotonic())
         keeper.settle("t", processed(1))
         keeper.settle("t", processed(2))
@@ -200,7 +203,8 @@ def test_a_run_outlives_a_postgres_that_throws_everybody_out(postgres, postgres_
         if action.id == 1:
             postgres.run(f"ALTER DATABASE {database} ALLOW_CONNECTIONS false")
             postgres.run(
-                f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'"
+                f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                f" WHERE datname = '{database}'"
             )
         if action.id == 3:
             postgres.run(f"ALTER DATABASE {database} ALLOW_CONNECTIONS true")

@@ -81,4 +81,8 @@ def test_four_workers_share_twenty_thousand_actions_and_one_is_killed(postgres_u
 def _repeated_in_silence(log: ActionLog, folder: Path) -> list[str]:
     """Return what was done twice without a row that says so."""
     expired = {str(id_) for id_, expiries in rows(log, "id", "expiries") if expiries}
-    return [id_ for id_, times in said(folder).items() if times > 1 and id_.isdecimal() and id_ not in expired]
+    return [
+        id_
+        for id_, times in said(folder).items()
+        if times > 1 and id_.isdecimal() and id_ not in expired
+    ]

@@ -13,15 +13,16 @@ branch_labels = None
 depends_on = None
 
 _COLUMNS_AND_CHECKS = """
-    idempotency_key {text} CHECK (length(idempotency_key) BETWEEN 1 AND 255),
+    idempotency_key {text} CHECK (length(idempotency_key) BETWEEN 1 AND 255
+                    AND {text_check:idempotency_key}),
     expires_at      {time} CHECK ({time_check:expires_at}),
     claimed_at      {time},
     claim_token     {token},
     visible_at      {time},
     processed_at    {time},
-    attempts        integer NOT NULL DEFAULT 0 CHECK (attempts >= 0),
-    fail_count      integer NOT NULL DEFAULT 0 CHECK (fail_count >= 0),
-    expiries        integer NOT NULL DEFAULT 0 CHECK (expiries >= 0),
+    attempts        integer NOT NULL DEFAULT 0 CHECK ({count_check:attempts}),
+    fail_count      integer NOT NULL DEFAULT 0 CHECK ({count_check:fail_count}),
+    expiries        integer NOT NULL DEFAULT 0 CHECK ({count_check:expiries}),
     last_error      {text},
     outcome         {text} CHECK (outcome IN ('processed', 'skipped', 'dead', 'cancelled')),
     created_at      {time} NOT NULL DEFAULT {now},
@@ -74,7 +75,8 @@ _SQLITE = [
     f"""
 CREATE TABLE {{actions}} (
     id              integer PRIMARY KEY AUTOINCREMENT,
-    type            {{text}} NOT NULL CHECK (length(type) BETWEEN 1 AND 120),
+    type            {{text}} NOT NULL CHECK (length(type) BETWEEN 1 AND 120
+                    AND {{text_check:type}}),
     payload         {{text}} NOT NULL,
     end_at          {{time}} NOT NULL CHECK ({{time_check:end_at}}),{_COLUMNS_AND_CHECKS})
 """,
@@ -117,8 +119,8 @@ _INDEXES = [
 ]
 
 
-class _TimeCheck:
-    """``{time_check:column}``: within the years that every driver can fetch."""
+class _Check:
+    """``{time_check:column}``: a condition on the column that its format spec names."""
 
     def __init__(self, template: str) -> None:
         self._template = template
@@ -133,20 +135,28 @@ _WORDS = {
         "time": "timestamptz",
         "token": "uuid",
         "now": "statement_timestamp()",
-        "time_check": _TimeCheck("? >= '1900-01-01 00:00+00' AND ? < '9000-01-01 00:00+00'"),
+        # Within the years that every driver can fetch.
+        "time_check": _Check("? >= '1900-01-01 00:00+00' AND ? < '9000-01-01 00:00+00'"),
+        "text_check": _Check("true"),
+        "count_check": _Check("? >= 0"),
     },
     "sqlite": {
         "text": "text",
         "time": "text",
         "token": "text",
         "now": "(strftime('%Y-%m-%d %H:%M:%f', 'now'))",
-        "time_check": _TimeCheck(
+        "time_check": _Check(
             # Back and forth, and normalised by '+0 days': SQLite would take February 30 and 24:00.
             "? IS NULL OR (? >= '1900' AND ? < '9000'"
             " AND strftime('%Y-%m-%d %H:%M:%S', substr(?, 1, 19), '+0 days') IS substr(?, 1, 19)"
+            # length() ends at a NUL, which a column of text can hold.
+            " AND instr(?, char(0)) = 0"
             " AND (length(?) = 19"
             " OR (substr(?, 20, 1) = '.' AND substr(?, 21) NOT GLOB '*[^0-9]*')))"
         ),
+        # A column takes values of any type, and greater than every number is every text.
+        "text_check": _Check("typeof(?) <> 'blob'"),
+        "count_check": _Check("typeof(?) = 'integer' AND ? >= 0"),
     },
 }
 
