@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 FailTaskOn: TypeAlias = Literal["dead", "any", "never"]
 
-#: The claim is idempotent, so that a retry of it is safe.
-_CLAIM_RETRIES = 2
+#: The claim is idempotent, so that a retry of it is safe; it should come well within the lease.
+_CLAIM_RETRIES: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(seconds=10)}
 
 
 class Batch(TypedDict):
@@ -65,7 +65,7 @@ class ClaimDispatchOperator(BaseOperator):
         table: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**{"retries": _CLAIM_RETRIES} | kwargs)
+        super().__init__(**_CLAIM_RETRIES | kwargs)
         self.processors = Processors(processors)
         self.limit = limit
         self.batch_size = batch_size

@@ -46,31 +46,48 @@ class ClaimSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> bool:  # noqa: ARG002  the signature of sensors
         """Say whether a claim would get something."""
+        return self._look()[0]
+
+    def execute(self, context: Context) -> None:
+        """Look once, then wait here or in the triggerer."""
+        if not self.deferrable:
+            super().execute(context)
+            return
+        claimable, ignored = self._look()
+        if not claimable:
+            self._wait(ignored)
+
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        """Go on if a claim would still get something, and get it from our own processors.
+
+        A trigger cannot ask an open-ended processor what it supports.
+        """
+        claimable, ignored = self._look()
+        if not claimable:
+            self._wait(ignored)
+        self.log.info("Claimable: %s", event)
+
+    def _look(self) -> tuple[bool, list[str]]:
+        """Say whether a claim would get something, and which pending types it would never get."""
         from airflow_claim_dispatch.connections import using_log
 
         with using_log(self.claim_dispatch_conn_id, self.table) as action_log:
             pending = action_log.pending_types() if self.processors.prefixes else ()
-            return action_log.look(self.processors.among(pending)).claimable
+            served = self.processors.among(pending)
+            return action_log.look(served).claimable, sorted({*pending} - {*served})
 
-    def execute(self, context: Context) -> Any:
-        """Look once, then wait here or in the triggerer."""
-        if not self.deferrable:
-            return super().execute(context)
-        if not self.poke(context):
-            from airflow_claim_dispatch.triggers import DueTrigger
+    def _wait(self, ignored: list[str]) -> None:
+        from airflow_claim_dispatch.triggers import DueTrigger
 
-            self.defer(
-                trigger=DueTrigger(
-                    types=list(self.processors.types),
-                    prefixes=list(self.processors.prefixes),
-                    claim_dispatch_conn_id=self.claim_dispatch_conn_id,
-                    table=self.table,
-                ),
-                method_name="execute_complete",
-                timeout=timedelta(seconds=self.timeout),
-            )
-        return None
-
-    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        """Go on: the trigger saw something claimable."""
-        self.log.info("Claimable: %s", event)
+        trigger = DueTrigger(
+            types=list(self.processors.types),
+            prefixes=list(self.processors.prefixes),
+            claim_dispatch_conn_id=self.claim_dispatch_conn_id,
+            table=self.table,
+            ignored=ignored,
+        )
+        self.defer(
+            trigger=trigger,
+            method_name="execute_complete",
+            timeout=timedelta(seconds=self.timeout),
+        )

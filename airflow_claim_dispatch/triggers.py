@@ -30,7 +30,10 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 
 
 class _Waiter:
-    """What both triggers share: where to look, and for what."""
+    """What both triggers share: where to look, and for what.
+
+    :param ignored: types within ``prefixes`` that are known to be served by nobody who waits here.
+    """
 
     def __init__(
         self,
@@ -38,10 +41,12 @@ class _Waiter:
         prefixes: Sequence[str] = (),
         claim_dispatch_conn_id: str | None = None,
         table: str | None = None,
+        ignored: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.types = list(types)
+        self.ignored = list(ignored)
         self.prefixes = list(prefixes)
         self.claim_dispatch_conn_id = claim_dispatch_conn_id
         self.table = table
@@ -54,6 +59,7 @@ class _Waiter:
             "prefixes": self.prefixes,
             "claim_dispatch_conn_id": self.claim_dispatch_conn_id,
             "table": self.table,
+            "ignored": self.ignored,
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -75,7 +81,9 @@ class _Waiter:
         raise NotImplementedError
 
     async def _look(self, action_log: ActionLog) -> Outlook:
-        outlook = await asyncio.to_thread(action_log.look, self.types, self.prefixes)
+        outlook = await asyncio.to_thread(
+            action_log.look, self.types, self.prefixes, self.ignored
+        )
         self._pause = _FIRST_PAUSE
         return outlook
 

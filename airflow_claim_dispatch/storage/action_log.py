@@ -102,9 +102,14 @@ class ActionLog:
         """Note who serves ``types``; see ``serving.serve``."""
         return self.transact(lambda tx: serving.serve(tx, types, served_by))
 
-    def look(self, types: Collection[str], prefixes: Collection[str] = ()) -> Outlook:
+    def look(
+        self,
+        types: Collection[str],
+        prefixes: Collection[str] = (),
+        ignored: Collection[str] = (),
+    ) -> Outlook:
         """Say what is claimable, and when to look again; see ``outlook.look``."""
-        return self.transact(lambda tx: outlook.look(tx, types, prefixes), writes=False)
+        return self.transact(lambda tx: outlook.look(tx, types, prefixes, ignored), writes=False)
 
     def stats(self) -> list[TypeStats]:
         """Count the log by type and state."""

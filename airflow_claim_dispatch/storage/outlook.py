@@ -61,17 +61,23 @@ class Outlook:
 
 
 def served_types(
-    tx: Transaction, types: Collection[str], prefixes: Collection[str]
+    tx: Transaction, types: Collection[str], prefixes: Collection[str], ignored: Collection[str]
 ) -> Sequence[str]:
-    """Return ``types`` and the pending types within one of ``prefixes``."""
+    """Return ``types``, and the pending types within ``prefixes`` that are not ``ignored``."""
     if not prefixes:
         return sorted(types)
-    return sorted({*types, *(t for t in pending_types(tx) if t.startswith(tuple(prefixes)))})
+    within = {t for t in pending_types(tx) if t.startswith(tuple(prefixes))}
+    return sorted({*types, *within - set(ignored)})
 
 
-def look(tx: Transaction, types: Collection[str], prefixes: Collection[str] = ()) -> Outlook:
-    """Look at the actions of ``types`` and of the types within ``prefixes``."""
-    served = unpaused(tx, served_types(tx, types, prefixes))
+def look(
+    tx: Transaction,
+    types: Collection[str],
+    prefixes: Collection[str] = (),
+    ignored: Collection[str] = (),
+) -> Outlook:
+    """Look at ``types``, and at those within ``prefixes`` that are not ``ignored``."""
+    served = unpaused(tx, served_types(tx, types, prefixes, ignored))
     for type_ in served:
         if found := tx.rows(_HEAD, type=type_):
             return Outlook(found[0][0], 0.0)

@@ -139,7 +139,7 @@ class Ran:
 @pytest.fixture
 def run_dag(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
     """Run a DAG that a test has made, in this process; a task that fails fails at once."""
-    monkeypatch.setattr("airflow_claim_dispatch.operators._CLAIM_RETRIES", 0)
+    monkeypatch.setattr("airflow_claim_dispatch.operators._CLAIM_RETRIES", {"retries": 0})
 
     def run(dag: Any, **conf: Any) -> Ran:
         register(dag)

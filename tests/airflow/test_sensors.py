@@ -60,8 +60,12 @@ def test_a_sensor_defers_only_when_there_is_nothing_yet(connected):
         sensor.execute({})
     assert deferred.value.timeout == timedelta(seconds=60)
     assert deferred.value.trigger.serialize()[1] == {
-        "types": ["mail"], "prefixes": ["order."], "claim_dispatch_conn_id": None, "table": None,
-    }  # fmt: skip
+        "types": ["mail"],
+        "prefixes": ["order."],
+        "claim_dispatch_conn_id": None,
+        "table": None,
+        "ignored": [],
+    }
     Publisher(connected.engine).quick("mail", NOW, {})
     assert sensor.execute({}) is None
 
@@ -73,6 +77,22 @@ def test_a_sensor_does_not_wake_for_types_in_its_prefix_that_nobody_supports(con
     assert not sensor.poke({})
     publisher.quick("order.expire", NOW, {})
     assert sensor.poke({})
+
+
+def test_a_deferred_sensor_goes_back_to_waiting_when_only_others_could_claim(connected):
+    from airflow.sdk.exceptions import TaskDeferred
+
+    sensor = ClaimSensor(task_id="wait", processors=Orders(), deferrable=True)
+    publisher = Publisher(connected.engine)
+    publisher.quick("order.paid", NOW, {})
+    with pytest.raises(TaskDeferred) as deferred:
+        sensor.execute_complete({}, {"types": []})
+    trigger = deferred.value.trigger
+    assert trigger.ignored == ["order.paid"]
+    assert not connected.look(trigger.types, trigger.prefixes, trigger.ignored).claimable
+    publisher.quick("order.expire", NOW, {})
+    assert connected.look(trigger.types, trigger.prefixes, trigger.ignored).claimable
+    assert sensor.execute_complete({}, {"types": []}) is None
 
 
 def test_deferrable_is_the_setting_of_all_operators_unless_said(monkeypatch):

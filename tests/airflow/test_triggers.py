@@ -254,9 +254,12 @@ def test_what_a_trigger_serialises_makes_it_again(kind):
     assert type(again) is kind
     assert again.serialize() == (path, arguments)
     assert arguments == {
-        "types": ["mail"], "prefixes": ["order."],
-        "claim_dispatch_conn_id": "shop", "table": "sales.action_logs",
-    }  # fmt: skip
+        "types": ["mail"],
+        "prefixes": ["order."],
+        "claim_dispatch_conn_id": "shop",
+        "table": "sales.action_logs",
+        "ignored": [],
+    }
 
 
 @pytest.mark.parametrize("kind", [DueTrigger, ActionsDueTrigger])
