@@ -100,7 +100,7 @@ def run(parsed: Namespace) -> int:
             processors,
             settings.get_int("default_limit") if parsed.limit is None else parsed.limit,
             float(settings.get_int("lease")),
-            Execution(settings.rule_evaluator()),
+            Execution(settings.rule_evaluator(), max_attempts=settings.get_int("max_attempts")),
             on_start=lambda batch: signal.signal(signal.SIGTERM, lambda *_: batch.stop()),
         )
     _say(parsed, report, "  ".join(f"{name}={number}" for name, number in report.items()))

@@ -72,7 +72,7 @@ def processor(
         for name, value in options.items():
             if value is not None:
                 setattr(made, name, value)
-        made.retry_policy  # noqa: B018  raises if its numbers are off
+        made.retry_policy()  # raises if its numbers are off
         return made
 
     return decorate

@@ -40,4 +40,4 @@ def served_by(ti: RuntimeTaskInstanceProtocol) -> str:
 
 def airflow_execution() -> Execution:
     """Return what runs actions inside an Airflow task."""
-    return Execution(settings.rule_evaluator(), _WORDS)
+    return Execution(settings.rule_evaluator(), _WORDS, settings.get_int("max_attempts"))

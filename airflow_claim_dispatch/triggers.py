@@ -81,9 +81,7 @@ class _Waiter:
         raise NotImplementedError
 
     async def _look(self, action_log: ActionLog) -> Outlook:
-        outlook = await asyncio.to_thread(
-            action_log.look, self.types, self.prefixes, self.ignored
-        )
+        outlook = await asyncio.to_thread(action_log.look, self.types, self.prefixes, self.ignored)
         self._pause = _FIRST_PAUSE
         return outlook
 

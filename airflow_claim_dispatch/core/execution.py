@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import inspect
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TypeAlias
 
 from airflow_claim_dispatch.core.action import Action
 from airflow_claim_dispatch.core.errors import InvalidProcessor, InvalidRule
 from airflow_claim_dispatch.core.processor import Processor
+from airflow_claim_dispatch.core.retry import DEFAULT_MAX_ATTEMPTS, RetryPolicy
 from airflow_claim_dispatch.core.rules import JsonLogic, RuleEvaluator
 from airflow_claim_dispatch.core.settlement import (
     MAX_ERROR,
@@ -24,6 +26,8 @@ from airflow_claim_dispatch.core.settlement import (
     released,
     skipped,
 )
+
+Clock: TypeAlias = Callable[[], datetime]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,48 +57,63 @@ class Stopped(BaseException):
 
 
 class Execution:
-    """Runs actions by the rules of the log: guard, job, outcome."""
+    """Runs actions by the rules of the log: guard, job, outcome.
 
-    def __init__(self, evaluator: RuleEvaluator | None = None, words: Words | None = None) -> None:
+    :param max_attempts: for processors that do not say.
+    """
+
+    def __init__(
+        self,
+        evaluator: RuleEvaluator | None = None,
+        words: Words | None = None,
+        max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+    ) -> None:
         self._evaluator = evaluator or JsonLogic()
         self._words = words or Words()
+        self._max_attempts = max_attempts
 
-    def run(self, action: Action, processor: Processor, now: datetime) -> Settlement:
+    def run(self, action: Action, processor: Processor, clock: Clock) -> Settlement:
         """Run ``action`` unless its guard says no; return how the claim ends.
 
-        Raises Stopped if the process has to end.
+        ``clock`` is asked before the job and, if it fails, after it. Raises Stopped if the process
+        has to end.
         """
-        return self._guard(action, processor, now) or self._run(action, processor, now)
+        policy = processor.retry_policy(self._max_attempts)
+        return self._guard(action, policy, clock()) or self._run(action, processor, policy, clock)
 
-    def _guard(self, action: Action, processor: Processor, now: datetime) -> Settlement | None:
+    def _guard(self, action: Action, policy: RetryPolicy, now: datetime) -> Settlement | None:
         if action.expires_at is not None and now >= action.expires_at:
             return skipped(action.id, f"expired at {action.expires_at.isoformat()}")
-        if action.fail_count >= processor.max_attempts:
+        if action.fail_count >= policy.max_attempts:
             # Failures are also counted where no policy is known, when a lease expires.
             return dead(
                 action.id,
                 f"given up after {action.fail_count} failures; the last one ended its worker",
                 failed=False,
             )
+        if not action.rules:
+            return None
         try:
             rule = self._evaluator.failing(action.rules, action.facts(now))
         except InvalidRule as error:
             return dead(action.id, str(error))
         return None if rule is None else skipped(action.id, f"rule says no: {rule}")
 
-    def _run(self, action: Action, processor: Processor, now: datetime) -> Settlement:
+    def _run(
+        self, action: Action, processor: Processor, policy: RetryPolicy, clock: Clock
+    ) -> Settlement:
         try:
             _call(processor, action)
         except Snooze as snooze:
-            return _snoozed(action, snooze, now)
+            return _snoozed(action, snooze, clock())
         except self._words.skip as error:
             return skipped(action.id, _said(error) or "skipped by its processor")
         except self._words.reject as error:
             return dead(action.id, _describe(error))
         except self._words.stop as error:
-            raise Stopped(_failed(action, processor, now, error), error) from error
+            raise Stopped(_failed(action, policy, clock(), error), error) from error
         except BaseException as error:  # noqa: BLE001  sys.exit() in a job ends the job, not its neighbours
-            return _failed(action, processor, now, error)
+            return _failed(action, policy, clock(), error)
         return processed(action.id)
 
 
@@ -119,10 +138,8 @@ def _snoozed(action: Action, snooze: Snooze, now: datetime) -> Settlement:
     return released(action.id, delay, failed=False, error=_said(snooze))
 
 
-def _failed(
-    action: Action, processor: Processor, now: datetime, error: BaseException
-) -> Settlement:
-    failures, policy = action.fail_count + 1, processor.retry_policy
+def _failed(action: Action, policy: RetryPolicy, now: datetime, error: BaseException) -> Settlement:
+    failures = action.fail_count + 1
     if policy.is_final(failures, action.end_at, now):
         return dead(action.id, _describe(error))
     after = error.after if isinstance(error, Retry) else None

@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow_claim_dispatch.core.action import Action, check_type
 from airflow_claim_dispatch.core.errors import InvalidProcessor
-from airflow_claim_dispatch.core.retry import RetryPolicy
+from airflow_claim_dispatch.core.retry import DEFAULT_MAX_ATTEMPTS, RetryPolicy
 
 
 class Processor:
@@ -21,7 +21,8 @@ class Processor:
     types: tuple[str, ...] = ()
     prefix: str = ""
 
-    max_attempts: int = 5
+    max_attempts: int | None = None
+    """Failures after which an action is dead; None for the setting."""
     retry_delay: timedelta = timedelta(seconds=30)
     max_retry_delay: timedelta = timedelta(hours=1)
     give_up_after: timedelta | None = None
@@ -48,11 +49,10 @@ class Processor:
         """Whether only ``supports()`` knows the types."""
         return not self.types
 
-    @property
-    def retry_policy(self) -> RetryPolicy:
-        """The policy that the four attributes describe."""
+    def retry_policy(self, max_attempts: int = DEFAULT_MAX_ATTEMPTS) -> RetryPolicy:
+        """Return the policy that the four attributes describe; ``max_attempts`` if they do not."""
         return RetryPolicy(
-            max_attempts=self.max_attempts,
+            max_attempts=max_attempts if self.max_attempts is None else self.max_attempts,
             retry_delay=self.retry_delay,
             max_retry_delay=self.max_retry_delay,
             give_up_after=self.give_up_after,
@@ -85,7 +85,7 @@ class Processors:
             raise InvalidProcessor(
                 f"{processor.name}.types must be a tuple, not text: types = ({processor.types!r},)"
             )
-        processor.retry_policy  # noqa: B018  raises if its numbers are off
+        processor.retry_policy()  # raises if its numbers are off
         if processor.is_open_ended and type(processor).supports is Processor.supports:
             raise InvalidProcessor(
                 f"{processor.name} supports nothing: set types = (…) or define supports()"

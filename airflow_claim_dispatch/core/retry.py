@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 
 from airflow_claim_dispatch.core.errors import InvalidSetting
 
+DEFAULT_MAX_ATTEMPTS = 5
+
 _JITTER = 0.2
 
 
@@ -21,7 +23,7 @@ class RetryPolicy:
     :param give_up_after: time after ``end_at`` from which a failure is final, if any.
     """
 
-    max_attempts: int = 5
+    max_attempts: int = DEFAULT_MAX_ATTEMPTS
     retry_delay: timedelta = timedelta(seconds=30)
     max_retry_delay: timedelta = timedelta(hours=1)
     give_up_after: timedelta | None = None

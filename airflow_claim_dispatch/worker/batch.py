@@ -140,7 +140,7 @@ class BatchRun:
         except InvalidAction as error:
             log.error("Action %d cannot be read: %s", row.id, error)  # noqa: TRY400  the reason says all
             return dead(row.id, str(error))
-        settlement = self._execution.run(action, processor, self._now())
+        settlement = self._execution.run(action, processor, self._now)
         if settlement.error is not None:
             log.warning("Action %d (%s): %s", row.id, row.type, _summary(settlement))
         return settlement

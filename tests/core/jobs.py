@@ -40,4 +40,4 @@ def raising(error: BaseException) -> Job:
 
 
 def settle(processor: Processor, words: Words | None = None, **action: object) -> Settlement:
-    return Execution(words=words).run(replace(ACTION, **action), processor, NOW)
+    return Execution(words=words).run(replace(ACTION, **action), processor, lambda: NOW)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from jobs import NOW, Job, raising, settle
+from jobs import ACTION, NOW, Job, raising, settle
 
-from airflow_claim_dispatch.core.execution import Stopped, Words
+from airflow_claim_dispatch.core.execution import Execution, Stopped, Words
 from airflow_claim_dispatch.core.processor import Processor
 from airflow_claim_dispatch.core.settlement import (
     MAX_ERROR,
@@ -226,3 +226,9 @@ def test_words_of_the_surrounding_system_are_understood():
     assert settle(raising(RejectHere("r")), words).outcome == "dead"
     with pytest.raises(Stopped):
         settle(raising(StopHere()), words)
+
+
+def test_a_snooze_until_a_time_is_counted_from_the_end_of_the_job():
+    times = iter([NOW, NOW + timedelta(minutes=10)])
+    job = raising(Snooze(NOW + timedelta(minutes=15)))
+    assert Execution().run(ACTION, job, lambda: next(times)).delay == 5 * 60

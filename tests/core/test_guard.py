@@ -63,5 +63,14 @@ def test_a_replaced_evaluator_is_asked():
             raise InvalidRule("broken")
 
     action = replace(ACTION, rules=[{"a": 1}])
-    assert Execution(No()).run(action, Job(), NOW).outcome == "skipped"
-    assert Execution(Broken()).run(action, Job(), NOW).error == "broken"
+    assert Execution(No()).run(action, Job(), lambda: NOW).outcome == "skipped"
+    assert Execution(Broken()).run(action, Job(), lambda: NOW).error == "broken"
+
+
+def test_a_processor_that_does_not_say_has_the_settings_number_of_attempts():
+    failing = raising(ValueError("no"))
+    by_setting = Execution(max_attempts=2)
+    assert by_setting.run(replace(ACTION, fail_count=0), failing, lambda: NOW).outcome is None
+    assert by_setting.run(replace(ACTION, fail_count=1), failing, lambda: NOW).outcome == "dead"
+    failing.max_attempts = 3
+    assert by_setting.run(replace(ACTION, fail_count=1), failing, lambda: NOW).outcome is None

@@ -233,7 +233,6 @@ def test_the_sqlite_here_is_new_enough():
     assert sqlite3.sqlite_version_info >= (3, 35)
 
 
-
 def test_a_connection_that_commits_every_statement_is_refused(postgres_url):
     engine = create_engine(postgres_url, isolation_level="AUTOCOMMIT")
     with (

@@ -19,6 +19,7 @@ from scenes import (
 from sqlalchemy import text
 
 from airflow_claim_dispatch.core.action import Action
+from airflow_claim_dispatch.core.draft import Draft
 from airflow_claim_dispatch.core.errors import InvalidProcessor
 from airflow_claim_dispatch.core.execution import Execution
 from airflow_claim_dispatch.core.processor import Processor, Processors
@@ -140,11 +141,10 @@ def test_an_evaluator_that_raises_hurts_only_its_own_action(log: ActionLog):
             return None
 
         def failing(self, rules, facts):
-            if facts["payload"]:
-                raise RuntimeError("no such rule")
+            raise RuntimeError("no such rule")
 
     publish(log)
-    publish(log, rule="odd")
+    log.publish([Draft().type("mail").rules({"odd": []}).check(evaluator=Evaluator())])
     publish(log)
     batch = BatchRun(log, Processors(send), Owner("me"), 60, Execution(Evaluator()))
     assert batch.run(taking(log)).as_dict() == {"processed": 2, "retried": 1}
