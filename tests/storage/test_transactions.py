@@ -106,11 +106,9 @@ class TestASqlAlchemyConnection:
 
 @pytest.fixture(params=["tuple rows", "dict rows"])
 def connection(request, postgres_log) -> Iterator[psycopg.Connection]:
-    url = postgres_log.engine.url
+    url = postgres_log.engine.url.set(drivername="postgresql")
     factory = {} if request.param == "tuple rows" else {"row_factory": dict_row}
-    with psycopg.connect(
-        host=url.query["host"], user="postgres", dbname=url.database, **factory
-    ) as opened:
+    with psycopg.connect(url.render_as_string(hide_password=False), **factory) as opened:
         yield opened
 
 

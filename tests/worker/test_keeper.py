@@ -220,7 +220,7 @@ def test_a_run_outlives_a_postgres_that_throws_everybody_out(postgres, postgres_
 
 def test_a_statement_that_is_cut_off_in_the_middle_is_repeated(postgres, postgres_log: ActionLog):
     """Postgres ends the keeper's connection while it waits for a lock."""
-    dsn = f"host={postgres.folder} user=postgres dbname={postgres_log.engine.url.database}"
+    dsn = postgres.dsn(postgres_log.engine.url.database)
     waits = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
 
     @processor("mail")
