@@ -1,0 +1,66 @@
+"""The grants that docs/operating.md lists are enough."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import create_engine, make_url
+
+from airflow_claim_dispatch.core.draft import Draft
+from airflow_claim_dispatch.core.settlement import processed
+from airflow_claim_dispatch.publisher import Publisher
+from airflow_claim_dispatch.storage.action_log import ActionLog
+from airflow_claim_dispatch.storage.leases import Owner
+
+PUBLISHER = "GRANT INSERT, SELECT, UPDATE ON action_logs TO {role}"
+WORKER = "GRANT SELECT, INSERT, UPDATE ON action_logs, action_claims, action_types TO {role}"
+
+
+@pytest.fixture
+def as_role(postgres, postgres_url):
+    """Return what connects as a role that may do only what ``grant`` says."""
+    database = make_url(postgres_url).database
+    role, engines = "limited", []
+
+    def connect(grant):
+        postgres.run(f"CREATE ROLE {role} LOGIN PASSWORD 'secret'")
+        postgres.run(grant.format(role=role), database=database)
+        url = make_url(postgres_url).set(username=role, password="secret")  # noqa: S106  a test's
+        engines.append(create_engine(url))
+        return engines[0]
+
+    yield connect
+    for engine in engines:
+        engine.dispose()
+    postgres.run(f"DROP OWNED BY {role}", f"DROP ROLE {role}", database=database)
+
+
+def test_a_publisher_needs_one_table(as_role):
+    publisher = Publisher(as_role(PUBLISHER))
+    receipts = publisher.publish_many(Draft().type("mail").idempotency(str(n)) for n in (1, 1, 2))
+    assert [receipt.status for receipt in receipts] == ["published", "duplicate", "published"]
+    replaced = publisher.quick("mail", "PT1H", {}, idempotency="1", on_conflict="replace")
+    assert replaced.status == "published"
+    assert publisher.reschedule("mail", "1", timedelta(0)).status == "rescheduled"
+    assert publisher.cancel("mail", "2").status == "cancelled"
+
+
+def test_a_plain_insert_needs_insert_alone(as_role):
+    with as_role("GRANT INSERT ON action_logs TO {role}").begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO action_logs (type, payload, end_at) VALUES ('mail', '{}', now())"
+        )
+
+
+def test_a_worker_needs_no_ddl_and_deletes_nothing(as_role):
+    log = ActionLog(as_role(WORKER))
+    Publisher(log.engine).quick("mail", timedelta(0), {})
+    assert log.look(["mail"]).claimable
+    claim = log.claim(["mail"], 10, 60, Owner("task"))
+    taken = log.take(claim.token, [row.id for row in claim.rows], 60, Owner("run"))
+    assert log.renew(taken.token, 60)
+    assert log.settle(taken.token, [processed(taken.rows[0].id)]) == set()
+    log.close(taken.token)
+    log.serve(["mail"], "dag/task")
+    assert [one.processed for one in log.stats()] == [1]
