@@ -95,7 +95,9 @@ def test_two_live_tries_of_one_claim_task_end_with_one_open_claim(log):
         *(lambda n=n: claim(log, limit=5, owner=Owner(CLAIMER.name, n)) for n in (1, 2, 3))
     )
     assert open_leases(log) == [(CLAIMER.name, "claim")]
-    assert {tuple(ids_of(one.rows)) for one in tries} == {tuple(ids[:5])}
+    # Which of them came first, and so which five, is open: the locked ones were passed over.
+    (batch,) = {tuple(ids_of(one.rows)) for one in tries}
+    assert len(batch) == 5
     held = [len(log.take(one.token, ids, 60, Owner(f"{n}")).rows) for n, one in enumerate(tries)]
     assert sorted(held) == [0, 0, 5]
 
