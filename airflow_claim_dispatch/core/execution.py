@@ -75,16 +75,18 @@ class Execution:
     def run(self, action: Action, processor: Processor, clock: Clock) -> Settlement:
         """Run ``action`` unless its guard says no; return how the claim ends.
 
-        ``clock`` is asked before the job and, if it fails, after it. Raises Stopped if the process
+        ``clock`` is asked only where the time matters. Raises Stopped if the process
         has to end.
         """
-        policy = processor.retry_policy(self._max_attempts)
-        return self._guard(action, policy, clock()) or self._run(action, processor, policy, clock)
+        return self._guard(action, processor, clock) or self._run(action, processor, clock)
 
-    def _guard(self, action: Action, policy: RetryPolicy, now: datetime) -> Settlement | None:
-        if action.expires_at is not None and now >= action.expires_at:
+    def _policy(self, processor: Processor) -> RetryPolicy:
+        return processor.retry_policy(self._max_attempts)
+
+    def _guard(self, action: Action, processor: Processor, clock: Clock) -> Settlement | None:
+        if action.expires_at is not None and clock() >= action.expires_at:
             return skipped(action.id, f"expired at {action.expires_at.isoformat()}")
-        if action.fail_count >= policy.max_attempts:
+        if action.fail_count and action.fail_count >= self._policy(processor).max_attempts:
             # Failures are also counted where no policy is known, when a lease expires.
             return dead(
                 action.id,
@@ -94,14 +96,12 @@ class Execution:
         if not action.rules:
             return None
         try:
-            rule = self._evaluator.failing(action.rules, action.facts(now))
+            rule = self._evaluator.failing(action.rules, action.facts(clock()))
         except InvalidRule as error:
             return dead(action.id, str(error))
         return None if rule is None else skipped(action.id, f"rule says no: {rule}")
 
-    def _run(
-        self, action: Action, processor: Processor, policy: RetryPolicy, clock: Clock
-    ) -> Settlement:
+    def _run(self, action: Action, processor: Processor, clock: Clock) -> Settlement:
         try:
             _call(processor, action)
         except Snooze as snooze:
@@ -111,9 +111,10 @@ class Execution:
         except self._words.reject as error:
             return dead(action.id, _describe(error))
         except self._words.stop as error:
-            raise Stopped(_failed(action, policy, clock(), error), error) from error
+            failed = _failed(action, self._policy(processor), clock(), error)
+            raise Stopped(failed, error) from error
         except BaseException as error:  # noqa: BLE001  sys.exit() in a job ends the job, not its neighbours
-            return _failed(action, policy, clock(), error)
+            return _failed(action, self._policy(processor), clock(), error)
         return processed(action.id)
 
 
@@ -124,6 +125,8 @@ def _call(processor: Processor, action: Action) -> None:
             f"{processor.name}.to_job() must return a dict of keyword arguments, not {job!r}"
         )
     result = processor.run(**job)
+    if result is None:
+        return
     if inspect.iscoroutine(result):
         import asyncio
 

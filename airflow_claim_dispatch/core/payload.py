@@ -15,6 +15,9 @@ Payload: TypeAlias = Mapping[str, Json]
 RULES_KEY = "__rules"
 META_KEY = "__meta"
 
+# Made once: json.dumps with options makes an encoder for every call.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
 DEFAULT_MAX_BYTES = 256 * 1024
 MAX_DEPTH = 64
 #: Python refuses to parse longer integers (sys.int_info.default_max_str_digits is 4300).
@@ -48,7 +51,7 @@ def encode(payload: Payload, rules: list[Json], meta: Payload, max_bytes: int) -
         document[RULES_KEY] = rules
     if meta:
         document[META_KEY] = dict(meta)
-    text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = _ENCODER.encode(document)
     try:
         size = len(text.encode())
     except UnicodeEncodeError:
@@ -63,7 +66,10 @@ def encode(payload: Payload, rules: list[Json], meta: Payload, max_bytes: int) -
 
 def is_storable(text: str) -> bool:
     """Whether both databases can store ``text``: Postgres has no NUL, UTF-8 no lone surrogates."""
-    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 def decode(text: object) -> tuple[dict[str, Json], list[Json], dict[str, Json]]:
@@ -72,15 +78,37 @@ def decode(text: object) -> tuple[dict[str, Json], list[Json], dict[str, Json]]:
     Raises InvalidPayload with the reason for whatever a foreign hand may have written.
     """
     try:
-        document = json.loads(text)  # type: ignore[arg-type]  # whatever it is, the next lines say
+        document = _DECODER.decode(text)  # type: ignore[arg-type]  # whatever it is, the next lines say
     except (ValueError, TypeError, RecursionError) as error:
         raise InvalidPayload(f"payload cannot be read as JSON: {error}") from None
     if not isinstance(document, dict):
         raise InvalidPayload(f"payload must be a JSON object, not {type(document).__name__}")
     # Each by itself, as they were checked when they were published: together they nest deeper.
     rules = document.pop(RULES_KEY, [])
-    meta = check_object(document.pop(META_KEY, {}), f"payload.{META_KEY}")
-    return check_object(document, "payload"), rules if isinstance(rules, list) else [rules], meta
+    meta = document.pop(META_KEY, {})
+    if not isinstance(meta, dict) or not _is_plain(text):
+        meta = check_object(meta, f"payload.{META_KEY}")
+        check_object(document, "payload")
+    return document, rules if isinstance(rules, list) else [rules], meta
+
+
+def _is_plain(text: Any) -> bool:
+    """Whether a document that could be parsed needs no look at each of its values."""
+    return text.count("{") + text.count("[") <= MAX_DEPTH and "\\u0000" not in text
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise InvalidPayload(f"a number in payload is {number}, which JSON has no word for")
+    return number
+
+
+def _refuse(word: str) -> None:
+    raise InvalidPayload(f"a number in payload is {float(word)}, which JSON has no word for")
+
+
+#: Refuses what Python's parser takes although JSON does not.
+_DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse)
 
 
 def _check_value(value: object, path: str, depth: int) -> None:  # noqa: C901, PLR0912  one branch a JSON type

@@ -17,6 +17,9 @@ BUDGET = 100_000
 
 MAX_RULES = 32
 
+_WORD = 2**63
+_LARGEST_FLOAT = 10**308
+
 #: Characters of a rule that a message shows.
 _SHOWN = 200
 
@@ -64,6 +67,7 @@ class JsonLogic:
 
     def failing(self, rules: list[Json], facts: dict[str, Json]) -> Json | None:
         """Return the first rule whose result is not truthy, or None if all hold."""
+        facts = _countable(facts) if rules else facts
         for rule in rules:
             compiled = self._compile(rule)
             try:
@@ -83,6 +87,19 @@ class JsonLogic:
             return self._engine.compile_checked(rule)
         except datalogic_py.DataLogicError as error:
             raise InvalidRule(f"rule {_short(rule)} does not compile: {error}") from None
+
+
+def _countable(value: Json) -> Json:
+    """Return ``value`` with numbers that the evaluator can hold: of integers, those of 64 bits.
+
+    Postgres gives back any float from 1e16 on as an integer, with all its digits.
+    """
+    if isinstance(value, dict):
+        return {key: _countable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_countable(item) for item in value]
+    is_large = isinstance(value, int) and not -_WORD <= value < _WORD
+    return float(value) if is_large and abs(value) < _LARGEST_FLOAT else value
 
 
 def _short(rule: Json) -> str:

@@ -90,9 +90,21 @@ class ActionLog:
         """Keep a lease for another ``lease`` seconds; False if it is lost."""
         return self.transact(lambda tx: leases.renew(tx, token, lease))
 
-    def settle(self, token: str, settlements: Sequence[Settlement]) -> set[int]:
-        """End claims; return the ids that were lost. See ``settling.settle``."""
-        return self.transact(lambda tx: settling.settle(tx, token, settlements))
+    def settle(
+        self, token: str, settlements: Sequence[Settlement], *, close: bool = False
+    ) -> set[int]:
+        """End claims; return the ids that were lost. See ``settling.settle``.
+
+        With ``close``, the lease ends in the same transaction, if it holds nothing any more.
+        """
+
+        def settle(tx: Transaction) -> set[int]:
+            lost = settling.settle(tx, token, settlements)
+            if close:
+                leases.close(tx, token)
+            return lost
+
+        return self.transact(settle)
 
     def close(self, token: str) -> None:
         """End a lease that holds nothing any more."""

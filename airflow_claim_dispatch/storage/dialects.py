@@ -40,7 +40,8 @@ class Dialect:
 
     def ids(self, ids: Iterable[int]) -> Any:
         """Return ids as a parameter."""
-        return list(ids)
+        # As an array's text: drivers write a list of a thousand one by one, for a millisecond.
+        return f"{{{','.join(map(str, ids))}}}"
 
     def texts(self, texts: Iterable[str]) -> Any:
         """Return strings as a parameter."""
@@ -127,11 +128,12 @@ POSTGRES = Dialect(
         # late in one would be born expired.
         "now": _PG_NOW,
         "after": Fragment(lambda seconds: f"({_PG_NOW} + make_interval(secs => {seconds}))"),
-        "in": Fragment(lambda ids: f"= ANY (CAST({ids} AS bigint[]))"),
+        "in": Fragment(lambda ids: f"= ANY (CAST(CAST({ids} AS text) AS bigint[]))"),
         "texts": Fragment(lambda texts: f"unnest(CAST({texts} AS text[])) AS element(value)"),
         "elements": Fragment(lambda ids: f"unnest({ids}) AS element(value)"),
+        "within": Fragment(lambda ids: f"= ANY ({ids})"),
         "among": Fragment(lambda texts: f"= ANY (CAST({texts} AS text[]))"),
-        "array": Fragment(lambda ids: f"CAST({ids} AS bigint[])"),
+        "array": Fragment(lambda ids: f"CAST(CAST({ids} AS text) AS bigint[])"),
         "token": Fragment(lambda token: f"CAST({token} AS uuid)"),
         "text": Fragment(lambda column: f"CAST({column} AS text)"),
         # One statement must lock rows in one order everywhere, or two of them deadlock.
@@ -180,6 +182,7 @@ SQLITE = _Sqlite(
         "in": Fragment(lambda ids: f"IN (SELECT value FROM json_each({ids}))"),
         "texts": Fragment(lambda texts: f"(SELECT value FROM json_each({texts})) AS element"),
         "elements": Fragment(lambda ids: f"json_each({ids}) AS element"),
+        "within": Fragment(lambda ids: f"IN (SELECT value FROM json_each({ids}))"),
         "among": Fragment(lambda texts: f"IN (SELECT value FROM json_each({texts}))"),
         "array": Fragment(lambda ids: ids),
         "token": Fragment(lambda token: token),

@@ -32,8 +32,8 @@ _RENEW = """
 _CLOSE = """
     UPDATE {claims} SET closed_at = {now}
      WHERE token = {token::token} AND closed_at IS NULL
-       AND NOT EXISTS (SELECT 1 FROM {elements:action_ids}, {actions} a
-                        WHERE a.id = element.value AND a.claim_token = {token::token}
+       AND NOT EXISTS (SELECT 1 FROM {actions} a
+                        WHERE a.id {within:action_ids} AND a.claim_token = {token::token}
                           AND a.outcome IS NULL)
 """
 

@@ -203,18 +203,18 @@ def _document(tx: Transaction, actions: list[NewAction]) -> str:
     for action in actions:
         end_at, end_months, end_seconds = tx.dialect.moment(action.end_at, tx.now)
         expires_at, months, seconds = tx.dialect.moment(action.expires_at, tx.now)
-        head = json.dumps(
-            {
-                "type": action.type,
-                "key": action.idempotency_key,
-                "end_at": end_at,
-                "end_months": end_months,
-                "end_seconds": end_seconds,
-                "expires_at": expires_at,
-                "expires_months": months,
-                "expires_seconds": seconds,
-            }
-        )
+        columns = {
+            "type": action.type,
+            "key": action.idempotency_key,
+            "end_at": end_at,
+            "end_months": end_months,
+            "end_seconds": end_seconds,
+            "expires_at": expires_at,
+            "expires_months": months,
+            "expires_seconds": seconds,
+        }
+        # What is absent is NULL.
+        head = json.dumps({name: value for name, value in columns.items() if value is not None})
         rows.append(f'{head[:-1]},"payload":{action.document}}}')
     return f"[{','.join(rows)}]"
 

@@ -176,5 +176,13 @@ def _ticking(action_log: ActionLog) -> Callable[[], datetime]:
     """Return the log's clock, asked once and carried on by this process's own."""
     if action_log.clock is not None:
         return action_log.clock
-    start, started = action_log.now(), monotonic()
-    return lambda: start + timedelta(seconds=monotonic() - started)
+    start: datetime | None = None
+    started = 0.0
+
+    def now() -> datetime:
+        nonlocal start, started
+        if start is None:
+            start, started = action_log.now(), monotonic()
+        return start + timedelta(seconds=monotonic() - started)
+
+    return now

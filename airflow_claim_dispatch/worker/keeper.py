@@ -1,7 +1,8 @@
 """The keeper: writes results and renews leases on a thread of its own, while the work goes on.
 
-It is an actor. Everything it is told comes through one ``SimpleQueue``, whose ``put`` may be called
-from a signal handler: SIGTERM can arrive in the middle of any line of the main thread.
+It is an actor. Everything it is told comes through a ``SimpleQueue`` and a ``deque``, whose ``put``
+and ``append`` may be called from a signal handler: SIGTERM can arrive in the middle of any line of
+the main thread.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
@@ -70,6 +71,8 @@ class Keeper:
         self._log = action_log
         self._lease = lease
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        # Not through the inbox: each message there wakes the thread.
+        self._handed: deque[tuple[str, Settlement]] = deque()
         self._results: dict[str, list[Settlement]] = defaultdict(list)
         self._held: dict[str, float] = {}  # token: when, by our clock, its lease surely ends
         self._flushed_at = self._renewed_at = monotonic()
@@ -105,7 +108,9 @@ class Keeper:
 
     def settle(self, token: str, settlement: Settlement) -> None:
         """Hand over a result to be written soon."""
-        self._inbox.put(lambda: self._results[token].append(settlement))
+        self._handed.append((token, settlement))
+        if len(self._handed) % FLUSH_RESULTS == 0:
+            self._inbox.put(self._flush)
 
     def flush(self, timeout: float | None = None) -> None:
         """Wait until all that was handed over before is written, or for ``timeout`` seconds."""
@@ -144,7 +149,7 @@ class Keeper:
                 self._end(token)
 
     def _end(self, token: str) -> None:
-        self._flush()
+        self._flush(last=token)
         if token not in self._results and self._held.pop(token, None) is not None:
             self._try(lambda: self._log.close(token), "end a lease")
 
@@ -160,22 +165,27 @@ class Keeper:
                 return False
             message()
         now = monotonic()
-        waiting = sum(map(len, self._results.values()))
-        if waiting >= FLUSH_RESULTS or now >= self._flushed_at + FLUSH_SECONDS:
+        if now >= self._flushed_at + FLUSH_SECONDS:
             self._flush()
         if now >= self._renewed_at + self._lease / 3:
             self._renew()
         return True
 
-    def _flush(self) -> None:
+    def _flush(self, last: str | None = None) -> None:
+        """Write all results; those of the lease ``last`` are its last ones, and end it."""
         self._flushed_at = monotonic()
+        while self._handed:
+            token, settlement = self._handed.popleft()
+            self._results[token].append(settlement)
         for token in list(self._results):
-            self._try(lambda token=token: self._write(token), "write results")  # type: ignore[misc]
+            self._try(lambda token=token: self._write(token, token == last), "write results")  # type: ignore[misc]
 
-    def _write(self, token: str) -> None:
+    def _write(self, token: str, last: bool) -> None:  # noqa: FBT001
         results = self._results[token]
-        lost = self._log.settle(token, results)
+        lost = self._log.settle(token, results, close=last)
         del self._results[token]
+        if last:
+            self._held.pop(token, None)
         for settlement in results:
             self.tally.add(settlement, lost=settlement.action_id in lost)
         if lost:

@@ -229,6 +229,10 @@ def test_words_of_the_surrounding_system_are_understood():
 
 
 def test_a_snooze_until_a_time_is_counted_from_the_end_of_the_job():
-    times = iter([NOW, NOW + timedelta(minutes=10)])
-    job = raising(Snooze(NOW + timedelta(minutes=15)))
-    assert Execution().run(ACTION, job, lambda: next(times)).delay == 5 * 60
+    now = [NOW]
+
+    def run(**_):
+        now[0] += timedelta(minutes=10)
+        raise Snooze(NOW + timedelta(minutes=15))
+
+    assert Execution().run(ACTION, Job(run), lambda: now[0]).delay == 5 * 60

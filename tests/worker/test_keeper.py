@@ -32,10 +32,12 @@ class Ledger:
         self.lost: set[int] = set()
         self.lease_is_lost = False
 
-    def settle(self, token, results):
+    def settle(self, token, results, *, close=False):
         if self.away:
             raise ConnectionError("away")
         self.settled.put((token, list(results)))
+        if close:
+            self.closed.append(token)
         return self.lost
 
     def renew(self, token, lease):
@@ -156,7 +158,7 @@ def test_results_that_the_lease_cannot_outlast_are_reported(ledger):
 
 def test_a_flush_with_a_timeout_does_not_wait_for_a_database_that_hangs(ledger):
     go_on = threading.Event()
-    ledger.settle = lambda *_: go_on.wait(PATIENCE) and set()
+    ledger.settle = lambda *_, **__: go_on.wait(PATIENCE) and set()
     with Keeper(ledger, 60) as keeper:
         keeper.settle("t", processed(1))
         asked = monotonic()

@@ -7,6 +7,7 @@ import signal
 import threading
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 from crew import said
 from scenes import TimeIsUpError, alarm, batch_of, eventually, publish, rows, start, taking
@@ -114,7 +115,7 @@ def test_results_are_written_before_a_process_that_hangs_in_a_job_is_killed(url,
 def test_a_signal_while_the_last_results_are_written_waits_for_nothing(sqlite_log: ActionLog):
     publish(sqlite_log)
     batch = batch_of(sqlite_log, send_nothing)
-    close = sqlite_log.close
+    settle = sqlite_log.settle
     waited: list[float] = []
     rung = threading.Event()
 
@@ -124,12 +125,13 @@ def test_a_signal_while_the_last_results_are_written_waits_for_nothing(sqlite_lo
         batch.stop()
         waited.append(monotonic() - asked)
 
-    def close_late(token: str) -> None:
+    def settle_late(*results: Any, close: bool) -> set[int]:
+        lost = settle(*results, close=close)
         signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
         rung.wait(10)
-        close(token)
+        return lost
 
-    sqlite_log.close = close_late  # type: ignore[method-assign]
+    sqlite_log.settle = settle_late  # type: ignore[method-assign]
     with alarm(60, ring):
         batch.run(taking(sqlite_log))
     assert waited[0] < 1
