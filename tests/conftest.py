@@ -12,10 +12,10 @@ from datetime import datetime, timedelta, timezone
 from itertools import count
 from pathlib import Path
 
-import demo.postgres
 import psycopg
 import pytest
 
+import demo.postgres
 from airflow_claim_dispatch.storage import migrate
 from airflow_claim_dispatch.storage.action_log import ActionLog
 from airflow_claim_dispatch.storage.engines import open_engine

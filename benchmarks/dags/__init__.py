@@ -1,0 +1,1 @@
+"""DAGs that the Airflow measure runs."""

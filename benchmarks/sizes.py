@@ -1,0 +1,64 @@
+"""How much of everything: enough to trust (``FULL``), or to see that it works (``QUICK``)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Rounds and rows.
+
+    :param rounds: how often the contestants take turns.
+    :param actions: rows per turn of those that work in batches.
+    :param jobs: rows per turn of those that work one by one.
+    :param claims: claims per table where the latency of a claim is measured.
+    :param tables: rows beside the due ones in the tables of growing size.
+    :param clutter: rows that nobody here may claim, in front of those to claim.
+    :param in_flight: rows that one long claimer holds.
+    :param churned: rows that pass through under an old snapshot.
+    :param imports: interpreters started for each import.
+    :param mapped: mapped tasks of which each runs one action in Airflow.
+    :param dispatched: actions that Airflow dispatches in batches.
+    """
+
+    rounds: int
+    actions: int
+    jobs: int
+    claims: int
+    tables: tuple[int, ...]
+    clutter: int
+    in_flight: int
+    churned: int
+    imports: int
+    mapped: int
+    dispatched: int
+
+
+FULL = Sizes(
+    rounds=5,
+    actions=50_000,
+    jobs=2_000,
+    claims=30,
+    tables=(10_000, 100_000, 1_000_000, 10_000_000),
+    clutter=1_000_000,
+    in_flight=100_000,
+    churned=400_000,
+    imports=15,
+    mapped=300,
+    dispatched=10_000,
+)
+
+QUICK = Sizes(
+    rounds=3,
+    actions=10_000,
+    jobs=400,
+    claims=9,
+    tables=(10_000, 100_000),
+    clutter=100_000,
+    in_flight=20_000,
+    churned=30_000,
+    imports=3,
+    mapped=0,
+    dispatched=0,
+)

@@ -1,0 +1,1 @@
+"""A soak: eight processes at work, everything goes wrong around them, and a checker proves it."""

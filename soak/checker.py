@@ -1,0 +1,268 @@
+"""The checker: reads the log of effects and the final tables, and names every violation.
+
+It shares no code with the library: what it knows of the tables is written here.
+``python -m soak.checker URL FOLDER``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import psycopg
+
+from soak.history import History, Lease, Settling, read
+
+ENDS = {"processed": "processed", "skipped": "skipped", "dead": "dead", "given-up": "dead"}
+
+_FAILURES = ("failed", "dead")
+
+#: Every attempt opened a lease, and every run needed an attempt.
+_MISCOUNTED = """
+    SELECT a.id, a.attempts, coalesce(c.leases, 0)
+      FROM action_logs a
+      LEFT JOIN (SELECT id, count(*) AS leases FROM action_claims, unnest(action_ids) id
+                  GROUP BY id) c ON c.id = a.id
+     WHERE a.attempts > coalesce(c.leases, 0) OR a.expiries > a.attempts
+"""
+
+#: More of one kind say nothing new.
+_SHOWN = 20
+
+
+@dataclass
+class Row:
+    """A row of the final table."""
+
+    outcome: str | None
+    token: str | None
+    attempts: int
+    fail_count: int
+    expiries: int
+    is_processed: bool
+
+
+@dataclass
+class Verdict:
+    """What was counted, and what must not be."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    violations: list[str] = field(default_factory=list)
+    history: History = field(default_factory=History)
+
+    def violated(self, rule: str, what: object) -> None:
+        """Note a violation."""
+        self.counts[f"violations: {rule}"] += 1
+        if self.counts[f"violations: {rule}"] <= _SHOWN:
+            self.violations.append(f"{rule}: {what}")
+
+
+def check(url: str, folder: Path) -> Verdict:
+    """Read everything and return the verdict."""
+    verdict = Verdict(history=read(folder))
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
+        rows = {
+            id_: Row(*columns)
+            for id_, *columns in connection.execute(
+                "SELECT id, outcome, claim_token::text, attempts, fail_count, expiries,"
+                " processed_at IS NOT NULL FROM action_logs"
+            )
+        }
+        written: dict[str, int] = dict(
+            connection.execute(
+                "SELECT payload ->> 'batch', count(*) FROM action_logs GROUP BY 1"
+            ).fetchall()
+        )
+        for id_, *numbers in connection.execute(_MISCOUNTED):
+            verdict.violated("attempts agree with leases", f"{id_}: {numbers}")
+    judge(verdict, rows, written)
+    return verdict
+
+
+def judge(verdict: Verdict, rows: dict[int, Row], written: dict[str, int]) -> None:
+    """Compare the final tables with what has happened."""
+    _all_ended(verdict, rows, written)
+    _runs(verdict, rows)
+    _settlements(verdict, rows)
+    verdict.counts["actions"] = len(rows)
+    verdict.counts.update(f"ended {row.outcome}" for row in rows.values())
+    verdict.counts["expiries"] = sum(row.expiries for row in rows.values())
+    verdict.counts["leases"] = len(verdict.history.leases)
+    verdict.counts["errors survived"] = verdict.history.errors
+    for _, what in verdict.history.chaos:
+        verdict.counts[f"chaos: {what}"] += 1
+
+
+def _all_ended(verdict: Verdict, rows: dict[int, Row], written: dict[str, int]) -> None:
+    history = verdict.history
+    _batches(verdict, rows, written)
+    for id_, row in rows.items():
+        if row.outcome is None:
+            verdict.violated("everything ends", id_)
+        if row.is_processed != (row.outcome == "processed"):
+            verdict.violated("processed_at is set by success alone", id_)
+    for id_ in history.cancelled:
+        if id_ not in rows or rows[id_].outcome != "cancelled":
+            verdict.violated("cancelled stays cancelled", id_)
+
+
+def _batches(verdict: Verdict, rows: dict[int, Row], written: dict[str, int]) -> None:
+    history = verdict.history
+    for batch, size in history.intended.items():
+        found = written.get(batch, 0)
+        if found not in (0, size) or (batch in history.published and found != size):
+            verdict.violated("a batch is written whole, or not at all", f"{batch}: {found}/{size}")
+        if batch not in history.published:
+            verdict.counts["batches whose answer was lost"] += 1
+    for batch, ids in history.published.items():
+        for id_ in ids:
+            if id_ not in rows:
+                verdict.violated("nothing is lost", f"{id_} of {batch}")
+
+
+def _runs(verdict: Verdict, rows: dict[int, Row]) -> None:
+    history = verdict.history
+    given_back = _given_back(history)
+    for id_, runs in history.runs.items():
+        verdict.counts["runs"] += len(runs)
+        row = rows.get(id_)
+        if id_ in history.cancelled:
+            verdict.violated("what was cancelled never runs", id_)
+        if row is None or len(runs) > row.attempts:
+            verdict.violated("a run needs an attempt", id_)
+            continue
+        runs.sort()
+        for (at, token), (again, other) in pairwise(runs):
+            if token == other:
+                verdict.violated("one run a token", f"{id_} under {token}")
+            elif any(said < again for said in given_back.get((id_, token), ())):
+                verdict.counts["runs after a release"] += 1
+            elif not row.expiries:
+                verdict.violated("a repeat is recorded", f"{id_} at {at:.3f} and {again:.3f}")
+            elif again >= history.leases[token].until:
+                verdict.counts["repeats after an expiry"] += 1
+            elif _is_next_try(history, history.leases[token], history.leases[other], again):
+                verdict.counts["repeats by the next try of a dead task"] += 1
+            else:
+                verdict.violated(
+                    "nothing runs twice inside a valid lease",
+                    f"{id_}: {token} at {at:.3f} until {history.leases[token].until:.3f},"
+                    f" {other} at {again:.3f}",
+                )
+
+
+def _given_back(history: History) -> dict[tuple[int, str], list[float]]:
+    said: dict[tuple[int, str], list[float]] = defaultdict(list)
+    for settling in history.settlings:
+        for id_, kind in settling.kinds.items():
+            if kind not in ENDS:
+                said[id_, settling.token].append(settling.at)
+    return said
+
+
+def _is_next_try(history: History, first: Lease, second: Lease, again: float) -> bool:
+    """Whether the first one's process was dead, and the second one is the next try of its task."""
+    return (
+        first.owner == second.owner
+        and first.number < second.number
+        and first.process in history.died
+        and history.last_word[first.process] <= again
+    )
+
+
+@dataclass
+class _Heard:
+    """What the answers to settlements add up to."""
+
+    ends: dict[int, tuple[str, str, float]] = field(default_factory=dict)
+    released: dict[tuple[int, str], float] = field(default_factory=dict)
+    unanswered: dict[int, list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
+    failures: Counter[int] = field(default_factory=Counter)
+    perhaps: Counter[int] = field(default_factory=Counter)
+
+
+def _settlements(verdict: Verdict, rows: dict[int, Row]) -> None:
+    heard = _Heard()
+    for settling in sorted(verdict.history.settlings, key=lambda s: s.answered or float("inf")):
+        for id_, kind in settling.kinds.items():
+            if settling.lost is None:
+                heard.unanswered[id_].append((settling.token, kind))
+                heard.perhaps[id_] += kind in _FAILURES
+            elif id_ in settling.lost:
+                verdict.counts["settlements refused"] += 1
+            else:
+                _accepted(verdict, heard, settling, id_, kind)
+    for id_, row in rows.items():
+        _agrees(verdict, id_, row, heard.ends.get(id_), heard.unanswered.get(id_, []))
+        least = heard.failures[id_]
+        most = least + heard.perhaps[id_] + row.expiries
+        if not least <= row.fail_count <= most:
+            verdict.violated("failures agree", f"{id_}: {row.fail_count} not in {least} to {most}")
+    for id_, (_, _, at) in heard.ends.items():
+        if any(ran > at for ran, _ in verdict.history.runs.get(id_, ())):
+            verdict.violated("nothing runs after its end", id_)
+
+
+def _accepted(verdict: Verdict, heard: _Heard, settling: Settling, id_: int, kind: str) -> None:
+    verdict.counts["settlements"] += 1
+    earlier = heard.ends.get(id_)
+    if earlier and earlier[0] == settling.token:
+        verdict.counts["settlements repeated"] += 1
+        return
+    _is_good(verdict, settling, id_, earlier, heard.released)
+    heard.failures[id_] += kind in _FAILURES
+    if kind in ENDS:
+        heard.ends[id_] = settling.token, ENDS[kind], settling.answered or 0
+    else:
+        heard.released[id_, settling.token] = settling.answered or 0
+
+
+def _is_good(
+    verdict: Verdict,
+    settling: Settling,
+    id_: int,
+    earlier: tuple[str, str, float] | None,
+    released: dict[tuple[int, str], float],
+) -> None:
+    """Whether a settlement that was taken came from who held the action then."""
+    held = verdict.history.leases.get(settling.token)
+    if earlier is not None:
+        verdict.violated("an end is an end", f"{id_}: {earlier} and {settling.token}")
+    if held is None:
+        verdict.violated("a settlement needs a lease", f"{id_} by {settling.token}")
+        return
+    if released.get((id_, settling.token), float("inf")) < settling.at:
+        verdict.violated("what was released is held no more", f"{id_} by {settling.token}")
+    for other in verdict.history.holders[id_]:
+        if other.token != settling.token and held.at < other.at < settling.at:
+            verdict.violated("a stale settlement is refused", f"{id_}: {settling.token}")
+
+
+def _agrees(
+    verdict: Verdict,
+    id_: int,
+    row: Row,
+    end: tuple[str, str, float] | None,
+    unheard: list[tuple[str, str]],
+) -> None:
+    """Whether the row says who ended it, and how."""
+    if row.outcome in (None, "cancelled"):
+        if end is not None:
+            verdict.violated("an end is an end", f"{id_} is {row.outcome}, not {end[1]}")
+    elif end is not None:
+        if (row.token, row.outcome) != end[:2]:
+            verdict.violated("an end is an end", f"{id_}: {row} is not {end}")
+    elif not any(t == row.token and ENDS.get(kind) == row.outcome for t, kind in unheard):
+        verdict.violated("every end has an author", f"{id_} {row.outcome} by {row.token}")
+    else:
+        verdict.counts["ends whose answer was lost"] += 1
+
+
+if __name__ == "__main__":
+    judged = check(sys.argv[1], Path(sys.argv[2]))
+    for name, number in sorted(judged.counts.items()):
+        print(f"{number:>12,}  {name}")  # noqa: T201
+    sys.exit("\n".join(judged.violations) or 0)

@@ -1,0 +1,86 @@
+"""An action log that writes down its answers: who got what under which lease, what was lost."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from itertools import count
+from time import monotonic
+from typing import Any
+
+from airflow_claim_dispatch.core.settlement import Settlement
+from airflow_claim_dispatch.storage.action_log import ActionLog
+from airflow_claim_dispatch.storage.claiming import Claim, Taken
+from airflow_claim_dispatch.storage.leases import Owner
+from soak.effects import Effects, ids
+
+_KINDS = {
+    ("processed", False): "processed",
+    ("skipped", False): "skipped",
+    ("dead", True): "dead",
+    ("dead", False): "given-up",
+    (None, True): "failed",
+    (None, False): "released",
+}
+
+
+class Witness(ActionLog):
+    """Writes every answer down. A lease holds at least until ``asked + lease``."""
+
+    def __init__(self, url: str, effects: Effects) -> None:
+        super().__init__(url)
+        self.token_of: dict[int, str] = {}
+        self._effects = effects
+        self._calls = count(1)
+
+    def claim(self, types: Collection[str], limit: int, lease: float, owner: Owner) -> Claim:
+        """Claim, and say so."""
+        asked = monotonic()
+        claimed = super().claim(types, limit, lease, owner)
+        if claimed.rows:
+            self._say("claim", claimed, asked + lease, owner)
+        return claimed
+
+    def claim_to_run(self, types: Collection[str], limit: int, lease: float, owner: Owner) -> Taken:
+        """Claim to run, and say so."""
+        asked = monotonic()
+        return self._got(super().claim_to_run(types, limit, lease, owner), asked + lease, owner)
+
+    def take(self, token: str, ids: Sequence[int], lease: float, owner: Owner) -> Taken:
+        """Take, and say so."""
+        asked = monotonic()
+        return self._got(super().take(token, ids, lease, owner), asked + lease, owner)
+
+    def renew(self, token: str, lease: float) -> bool:
+        """Renew, and say so."""
+        asked = monotonic()
+        held = super().renew(token, lease)
+        if held:
+            self._effects.say("renewed", token, asked + lease)
+        return held
+
+    def settle(self, token: str, settlements: Sequence[Settlement], **options: bool) -> set[int]:
+        """Settle; say so before, and say after it what was lost."""
+        call = next(self._calls)
+        by_kind: dict[str, list[int]] = defaultdict(list)
+        for settlement in settlements:
+            by_kind[_KINDS[settlement.outcome, settlement.failed]].append(settlement.action_id)
+        kinds = (f"{kind}={ids(of_kind)}" for kind, of_kind in by_kind.items())
+        self._effects.say("settling", call, token, *kinds)
+        lost = super().settle(token, settlements, **options)
+        self._effects.say("settled", call, ids(sorted(lost)))
+        return lost
+
+    def _got(self, taken: Taken, until: float, owner: Owner) -> Taken:
+        if taken.rows:
+            self._say("run", taken, until, owner)
+            self.token_of.update((row.id, taken.token) for row in taken.rows)
+        if taken.suspects:
+            self._say("claim", taken.suspects, until, owner)
+        return taken
+
+    def _say(self, kind: str, held: Any, until: float, owner: Owner) -> None:
+        listed = ids(row.id for row in held.rows)
+        self._effects.say(
+            "lease", kind, held.token, owner.name, owner.try_number, f"{until:.6f}", listed
+        )

@@ -1,0 +1,55 @@
+"""A log whose process can die between any two statements."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from airflow_claim_dispatch.storage.action_log import ActionLog
+
+T = TypeVar("T")
+
+
+class CrashedError(Exception):
+    """The process died, and with it its transaction."""
+
+
+class Mortal:
+    """A transaction whose process dies before its next statement but ``left``."""
+
+    def __init__(self, tx: Any, left: int) -> None:
+        self._tx = tx
+        self._left = left
+        self.dialect, self.names, self.now = tx.dialect, tx.names, tx.now
+
+    def rows(self, template: str, **parameters: Any) -> list[tuple[Any, ...]]:
+        if self._left == 0:
+            raise CrashedError
+        self._left -= 1
+        return self._tx.rows(template, **parameters)
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        with self._tx.savepoint():
+            yield
+
+
+class CrashingLog(ActionLog):
+    """A log whose process dies within an operation: ``crash_before`` says before which statement.
+
+    With fewer statements than that, it dies before the COMMIT.
+    """
+
+    crash_before: int | None = None
+
+    def transact(self, work: Callable[[Any], T], *, writes: bool = True) -> T:
+        if self.crash_before is None:
+            return super().transact(work, writes=writes)
+        left, self.crash_before = self.crash_before, None
+
+        def die(tx: Any) -> T:
+            work(Mortal(tx, left))
+            raise CrashedError
+
+        return super().transact(die, writes=writes)

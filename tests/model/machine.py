@@ -1,0 +1,114 @@
+"""Drives the model and a real log side by side, and compares them whole after every step."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+
+from draws import TYPES
+from hypothesis import strategies as st
+from hypothesis.stateful import initialize, invariant, rule
+from model import Model
+from model_rows import Draft, Ending
+from side_by_side import aside
+from steps_claiming import ClaimingSteps
+from steps_settling import SettlingSteps
+from tables import START, expected_actions, expected_leases, stored
+
+from airflow_claim_dispatch.storage.leases import Owner
+
+KEYS = ("k", "l", None, None, "k", None, "k", "l")
+
+
+class Protocol(ClaimingSteps, SettlingSteps):
+    """Publishers, claimers, tasks, crashes and time, in any order."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.model = Model()
+        self.log.clock = lambda: START + timedelta(seconds=self.model.now)
+        self.execute("DELETE FROM action_logs")
+        self.execute("DELETE FROM action_claims")
+        self.execute("DELETE FROM action_types")
+        self.batches = []
+        self.runs = []
+        self.said = []
+        self.holder = {}
+        self.ends = {}
+        self.counted = {}
+        first = [Draft(type_, key, 0, 0) for type_, key in zip("aaaabbcc", KEYS, strict=True)]
+        self.publish_all(first, "answered")
+
+    # The surroundings
+
+    @rule(seconds=st.sampled_from([1, 5, 10, 20, 40, 100, -1, -7, -45]))
+    def step_the_clock(self, seconds: int) -> None:
+        self.model.now += seconds
+
+    @rule(type_=st.sampled_from(TYPES), stop=st.sampled_from([False] * 4 + [True]))
+    def pause(self, type_: str, *, stop: bool) -> None:
+        self.execute("DELETE FROM action_types WHERE type = :type", type=type_)
+        self.model.paused.discard(type_)
+        if stop:
+            self.model.paused.add(type_)
+            self.execute(
+                "INSERT INTO action_types (type, paused_at) VALUES (:type, CURRENT_TIMESTAMP)",
+                type=type_,
+            )
+
+    # What holds after every step
+
+    @invariant()
+    def both_are_in_the_same_state(self) -> None:
+        type(self).steps += 1
+        actions, opened = stored(self.log)
+        assert actions == expected_actions(self.model)
+        assert opened == expected_leases(self.model)
+
+    @invariant()
+    def what_is_promised_holds(self) -> None:
+        """Asked of the stored rows again, without the model's help."""
+        actions, opened = stored(self.log)
+        keys = Counter((a["type"], a["key"]) for a in actions.values() if a["key"] is not None)
+        assert all(times == 1 for times in keys.values()), "a key is unique"
+        assert self.holder.keys() | self.ends.keys() <= actions.keys(), "an action was lost"
+        for id_, action in actions.items():
+            token = action["token"]
+            if action["outcome"] is None and token is not None:
+                assert opened[token]["is_open"], "held by a lease that will never expire"
+                assert id_ in opened[token]["ids"], "held by a lease that does not know of it"
+            if id_ in self.ends:
+                assert (action["outcome"], token) == self.ends[id_], "an end is an end"
+            elif action["outcome"] is not None:
+                self.ends[id_] = (action["outcome"], token)
+            assert action["attempts"] >= self.counted.get(id_, 0), "claims are not forgotten"
+            assert action["attempts"] >= action["expiries"]
+            self.counted[id_] = action["attempts"]
+
+    def teardown(self) -> None:
+        """In the end, everything that was published ends."""
+        if not hasattr(self, "model"):
+            return
+        self.played.update(self.model.played)
+        self.execute("DELETE FROM action_types")
+        self.model.paused.clear()
+        for number in range(3):
+            self.model.now += 1_000
+            self.drain(Owner(f"drain {number}"))
+            self.both_are_in_the_same_state()
+        assert all(action.outcome for action in self.model.actions.values()), "never ended"
+
+    def drain(self, owner: Owner) -> None:
+        taken = self.log.claim_to_run(TYPES, 1_000, 60, owner)
+        expected = self.model.claim_to_run(
+            TYPES, 1_000, 60, owner.name, 1, taken.token, aside(taken)
+        )
+        self.took(taken, expected, "answered")
+        self.settle_as(taken.token, [Ending(id_, "processed") for id_ in expected[0]], "answered")
+        for id_ in expected[1]:
+            alone = self.log.take(taken.suspects.token, [id_], 60, owner)
+            got = self.model.take(
+                taken.suspects.token, [id_], 60, owner.name, 1, alone.token, aside(alone)
+            )
+            self.took(alone, got, "answered")
+            self.settle_as(alone.token, [Ending(id_, "processed")], "answered")

@@ -1,0 +1,70 @@
+"""What the model is told and what it keeps: drafts and endings, actions and leases."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Action:
+    """One row. ``token`` stays after a terminal settlement, and says who settled it."""
+
+    id: int
+    type: str
+    key: str | None
+    payload: int
+    end_at: int
+    token: str | None = None
+    claimed_at: int | None = None
+    visible_at: int | None = None
+    attempts: int = 0
+    fail_count: int = 0
+    expiries: int = 0
+    outcome: str | None = None
+    old_key: str | None = None
+
+    @property
+    def is_pending(self) -> bool:
+        return self.outcome is None and self.token is None
+
+    def is_due(self, now: int) -> bool:
+        waits = self.visible_at is not None and self.visible_at > now
+        return self.is_pending and self.end_at <= now and not waits
+
+    def is_held(self, token: str) -> bool:
+        return self.outcome is None and self.token == token
+
+
+@dataclass
+class Lease:
+    token: str
+    kind: str
+    parent: str | None
+    owner: str
+    number: int
+    ids: tuple[int, ...]
+    until: int
+    is_open: bool = True
+
+
+@dataclass(frozen=True)
+class Draft:
+    type: str
+    key: str | None
+    payload: int
+    delay: int
+    on_conflict: str = "keep"
+
+    @property
+    def identity(self) -> tuple[str, str] | None:
+        return None if self.key is None else (self.type, self.key)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """A settlement of one action; ``outcome`` None releases it."""
+
+    id: int
+    outcome: str | None
+    delay: int = 0
+    failed: bool = False
