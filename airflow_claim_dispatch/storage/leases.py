@@ -40,7 +40,7 @@ _CLOSE = """
 _EXPIRED = """
     SELECT {text:token}, kind, owner, action_ids FROM {claims}
      WHERE closed_at IS NULL AND lease_until <= {now}
-     ORDER BY lease_until LIMIT :limit {skip_locked}
+     ORDER BY lease_until, token LIMIT :limit {skip_locked}
 """
 
 # Only who ran alone is known to have ended its worker.

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from model_publishing import Publishing
 from model_rows import Action, Ending, Lease
 
+RECLAIMED_AT_ONCE = 100
+
 
 @dataclass
 class Model(Publishing):
@@ -118,9 +120,10 @@ class Model(Publishing):
             held.is_open = False
 
     def reclaim(self) -> None:
-        for held in self.leases.values():
-            if held.is_open and held.until <= self.now:
-                self._break(held)
+        """Break expired leases, the oldest first, no more than a bound at once."""
+        expired = [h for h in self.leases.values() if h.is_open and h.until <= self.now]
+        for held in sorted(expired, key=lambda h: (h.until, h.token))[:RECLAIMED_AT_ONCE]:
+            self._break(held)
 
     def _break(self, held: Lease) -> list[int]:
         """Nobody took a claim: it costs nothing. Of a run, only who ran alone has failed."""
