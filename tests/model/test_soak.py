@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,7 @@ def rules(judged: Verdict) -> set[str]:
     return {violation.partition(":")[0] for violation in judged.violations}
 
 
+@pytest.mark.skipif("SOAK" not in os.environ, reason="run by hand: SOAK=1, or make soak")
 def test_a_short_soak_has_no_violation(tmp_path: Path):
     process = subprocess.run(
         [sys.executable, "-m", "soak", "--seconds", "8", "--workers", "4", "--batch", "100",
