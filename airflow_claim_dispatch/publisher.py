@@ -7,6 +7,7 @@ call is a transaction of its own.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeAlias, TypeVar
@@ -39,7 +40,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class PublishingVerbs:
+class PublishingVerbs(ABC):
     """The verbs of a publisher, over a transaction that a subclass provides.
 
     All of them raise InvalidAction, with nothing written, for what cannot be stored, and
@@ -50,9 +51,9 @@ class PublishingVerbs:
     max_payload_bytes: int = DEFAULT_MAX_BYTES
     rule_evaluator: RuleEvaluator = JsonLogic()
 
+    @abstractmethod
     def transact(self, table: str, work: Callable[[Transaction], T]) -> T:
         """Run ``work`` in the transaction that belongs to ``table``."""
-        raise NotImplementedError
 
     def quick(
         self,

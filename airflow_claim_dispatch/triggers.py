@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from math import inf
 from time import monotonic
@@ -29,7 +30,7 @@ SLOWEST_REFIRE = 300.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 
 
-class _Waiter:
+class _Waiter(ABC):
     """What both triggers share: where to look, and for what.
 
     :param ignored: types within ``prefixes`` that are known to be served by nobody who waits here.
@@ -76,9 +77,9 @@ class _Waiter:
             await asyncio.sleep(self._pause)
             self._pause = min(self._pause * 2, _LONGEST_PAUSE)
 
+    @abstractmethod
     def _events(self, doorbell: Doorbell) -> AsyncIterator[TriggerEvent]:
         """Yield what there is to say as long as the database is there."""
-        raise NotImplementedError
 
     async def _look(self, action_log: ActionLog) -> Outlook:
         outlook = await asyncio.to_thread(action_log.look, self.types, self.prefixes, self.ignored)

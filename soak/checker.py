@@ -129,12 +129,12 @@ def _runs(verdict: Verdict, rows: dict[int, Row]) -> None:
     for id_, runs in history.runs.items():
         verdict.counts["runs"] += len(runs)
         row = rows.get(id_)
-        if id_ in history.cancelled:
-            verdict.violated("what was cancelled never runs", id_)
         if row is None or len(runs) > row.attempts:
             verdict.violated("a run needs an attempt", id_)
             continue
         runs.sort()
+        if id_ in history.cancelled:
+            _before_its_cancel(verdict, id_, row, given_back)
         for (at, token), (again, other) in pairwise(runs):
             if token == other:
                 verdict.violated("one run a token", f"{id_} under {token}")
@@ -152,6 +152,20 @@ def _runs(verdict: Verdict, rows: dict[int, Row]) -> None:
                     f"{id_}: {token} at {at:.3f} until {history.leases[token].until:.3f},"
                     f" {other} at {again:.3f}",
                 )
+
+
+def _before_its_cancel(
+    verdict: Verdict, id_: int, row: Row, given_back: dict[tuple[int, str], list[float]]
+) -> None:
+    """Judge the cancel of what ran: legal while it waits to run again, not while it is held."""
+    cancelled_at = verdict.history.cancelled[id_]
+    last_run, token = verdict.history.runs[id_][-1]
+    if last_run > cancelled_at:
+        verdict.violated("what was cancelled never runs", id_)
+    elif not row.expiries and not any(
+        last_run <= said < cancelled_at for said in given_back.get((id_, token), ())
+    ):
+        verdict.violated("what is held is not cancelled", id_)
 
 
 def _given_back(history: History) -> dict[tuple[int, str], list[float]]:

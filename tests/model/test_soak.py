@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -48,7 +47,6 @@ def rules(judged: Verdict) -> set[str]:
     return {violation.partition(":")[0] for violation in judged.violations}
 
 
-@pytest.mark.skipif("SOAK" not in os.environ, reason="run by hand: SOAK=1, or make soak")
 def test_a_short_soak_has_no_violation(tmp_path: Path):
     process = subprocess.run(
         [sys.executable, "-m", "soak", "--seconds", "8", "--workers", "4", "--batch", "100",
@@ -196,11 +194,34 @@ def test_a_refused_settlement_and_a_repeated_one_are_counted(tmp_path: Path):
     assert judged.counts["settlements repeated"] == judged.counts["settlements refused"] == 1
 
 
-def test_what_was_cancelled_and_ran_is_found(tmp_path: Path):
+CANCELLED = Row("cancelled", None, 1, 0, 0, is_processed=False)
+RELEASED = [f"3.0 settling 1 {T} released=7", "3.1 settled 1 -"]
+
+
+def test_what_was_cancelled_though_it_had_ended_is_found(tmp_path: Path):
     files = {"w.1": [*GOOD["w.1"], "5.0 cancelled 7"]}
     assert rules(verdict(tmp_path, files)) == {
-        "cancelled stays cancelled", "what was cancelled never runs",
+        "cancelled stays cancelled", "what is held is not cancelled",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        # It ran, was snoozed, and is cancelled while it waits to run again.
+        ({"w.1": [*GOOD["w.1"][:4], *RELEASED], "p.1": ["3.05 cancelled 7"]}, set()),
+        (
+            {"w.1": [*GOOD["w.1"][:4], *RELEASED], "p.1": ["2.5 cancelled 7"]},
+            {"what is held is not cancelled"},
+        ),
+        (
+            {"w.1": [*GOOD["w.1"][:4], *RELEASED], "p.1": ["2.05 cancelled 7"]},
+            {"what was cancelled never runs"},
+        ),
+    ],
+)
+def test_an_action_is_cancelled_only_while_nobody_holds_it(tmp_path: Path, files, expected):
+    assert rules(verdict(tmp_path, files, {7: CANCELLED})) == expected
 
 
 def test_the_checker_shares_no_code_with_the_library():
