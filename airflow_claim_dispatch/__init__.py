@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from airflow_claim_dispatch.assets import ActionsDue
     from airflow_claim_dispatch.core.action import Action
     from airflow_claim_dispatch.core.draft import Draft
+    from airflow_claim_dispatch.core.flow import Rate
     from airflow_claim_dispatch.core.processor import Processor
     from airflow_claim_dispatch.core.receipt import Receipt
     from airflow_claim_dispatch.core.settlement import Reject, Retry, Skip, Snooze
@@ -38,6 +39,7 @@ _HOMES = {
     "Draft": "core.draft",
     "Processor": "core.processor",
     "Publisher": "publisher",
+    "Rate": "core.flow",
     "Receipt": "core.receipt",
     "Reject": "core.settlement",
     "Retry": "core.settlement",
@@ -59,6 +61,7 @@ __all__ = [
     "Draft",
     "Processor",
     "Publisher",
+    "Rate",
     "Receipt",
     "Reject",
     "Retry",

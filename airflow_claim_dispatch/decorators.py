@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_claim_dispatch.core.action import Action, check_type
 from airflow_claim_dispatch.core.errors import InvalidProcessor
+from airflow_claim_dispatch.core.flow import Rate
 from airflow_claim_dispatch.core.processor import Processor
 
 if TYPE_CHECKING:
@@ -45,12 +46,16 @@ def processor(
     retry_delay: timedelta | None = None,
     max_retry_delay: timedelta | None = None,
     give_up_after: timedelta | None = None,
+    max_in_flight: int | None = None,
+    rate: Rate | None = None,
+    priority: int | None = None,
+    expected_duration: timedelta | None = None,
 ) -> Callable[[Callable[[Action], object]], FunctionProcessor]:
     """Make a function of one action the processor of ``types``.
 
     The function returns when the work is done, and raises when it is not. The other arguments are
-    those of ``RetryPolicy``. Raises InvalidProcessor for a generator, or for a function that does
-    not take exactly one argument; InvalidType for a type that is no type.
+    the attributes of ``Processor``. Raises InvalidProcessor for a generator, or for a function that
+    does not take exactly one argument; InvalidType for a type that is no type.
     """
     if not types or callable(types[0]):
         raise InvalidProcessor('name at least one type: @processor("email.welcome")')
@@ -59,6 +64,10 @@ def processor(
         "retry_delay": retry_delay,
         "max_retry_delay": max_retry_delay,
         "give_up_after": give_up_after,
+        "max_in_flight": max_in_flight,
+        "rate": rate,
+        "priority": priority,
+        "expected_duration": expected_duration,
     }
 
     def decorate(function: Callable[[Action], object]) -> FunctionProcessor:
@@ -72,7 +81,8 @@ def processor(
         for name, value in options.items():
             if value is not None:
                 setattr(made, name, value)
-        made.retry_policy()  # raises if its numbers are off
+        made.retry_policy()  # these raise if their numbers are off
+        made.flow()
         return made
 
     return decorate

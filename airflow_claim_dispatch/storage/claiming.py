@@ -8,9 +8,10 @@ from heapq import merge
 from itertools import islice
 from typing import Any
 
-from airflow_claim_dispatch.storage import leases
+from airflow_claim_dispatch.storage import leases, limits
 from airflow_claim_dispatch.storage.dialects import POSTGRES
 from airflow_claim_dispatch.storage.leases import Owner
+from airflow_claim_dispatch.storage.limits import Portion
 from airflow_claim_dispatch.storage.transaction import Transaction
 
 DUE = (
@@ -24,6 +25,14 @@ _UNPAUSED = """
                         WHERE p.type = element.value AND p.paused_at IS NOT NULL)
 """
 
+# None at all if flow control has a say in one of them: so the others pay nothing for it. Asked
+# once, before any action is looked at: without OFFSET 0, every row would pass by that question.
+_UNCONTROLLED = f"""{_UNPAUSED}
+       AND NOT EXISTS (SELECT 1 FROM {{types}} f WHERE f.type {{among::types}}
+                          AND f.paused_at IS NULL AND {limits.CONTROLLED})
+    OFFSET 0
+"""
+
 _RUNNABLE = (
     "id, type, {text:payload}, end_at, expires_at, idempotency_key, attempts, fail_count, expiries"
 )
@@ -32,18 +41,7 @@ _MARK = (
     "SET claim_token = {token::token}, claimed_at = {now}, visible_at = NULL, updated_at = {now}"
 )
 
-# How many of each type is chosen without locks, and only so many are locked: a LATERAL that locks
-# takes the whole limit of every type, and starves the next claimer. `id = ANY (ARRAY (…))` runs the
-# subselect once; `IN (… LIMIT …)` may run it per row and claim too much, `ctid` loses moved rows.
-_CLAIM = f"""
-    WITH want AS MATERIALIZED (
-        SELECT h.type, count(*) AS quota
-          FROM (SELECT d.type FROM ({_UNPAUSED}) t
-                 CROSS JOIN LATERAL (SELECT a.type, a.id, a.end_at FROM {{actions}} a
-                                      WHERE a.type = t.type AND {DUE}
-                                      ORDER BY a.end_at, a.id LIMIT :limit) d
-                 ORDER BY d.end_at, d.id LIMIT :limit) h
-         GROUP BY h.type)
+CLAIM_WANTED = f"""
     UPDATE {{actions}} {_MARK}, attempts = {{count:attempts}} + 1
      WHERE id = ANY (ARRAY (
         SELECT d.id FROM want w CROSS JOIN LATERAL (
@@ -51,6 +49,19 @@ _CLAIM = f"""
              ORDER BY a.end_at, a.id LIMIT w.quota FOR UPDATE SKIP LOCKED) d))
     RETURNING {_RUNNABLE}
 """
+
+# How many of each type is chosen without locks, and only so many are locked: a LATERAL that locks
+# takes the whole limit of every type, and starves the next claimer. `id = ANY (ARRAY (…))` runs the
+# subselect once; `IN (… LIMIT …)` may run it per row and claim too much, `ctid` loses moved rows.
+_CLAIM = f"""
+    WITH want AS MATERIALIZED (
+        SELECT h.type, count(*) AS quota
+          FROM (SELECT d.type FROM ({_UNCONTROLLED}) t
+                 CROSS JOIN LATERAL (SELECT a.type, a.id, a.end_at FROM {{actions}} a
+                                      WHERE a.type = t.type AND {DUE}
+                                      ORDER BY a.end_at, a.id LIMIT :limit) d
+                 ORDER BY d.end_at, d.id LIMIT :limit) h
+         GROUP BY h.type){CLAIM_WANTED}"""
 
 # The oldest may all be held by a claimer that has not committed, and only their types be chosen.
 # This one goes from type to type and stops, with nothing else locked, once it has enough.
@@ -156,7 +167,7 @@ def claim(tx: Transaction, types: Collection[str], limit: int, lease: float, own
     else:
         rows = _claim_due(tx, types, limit, token)
     if rows:
-        leases.open_lease(tx, token, "claim", owner, _ids(rows), lease)
+        leases.open_lease(tx, token, "claim", owner, _ids(rows), _types(rows), lease)
     return Claim(token, rows)
 
 
@@ -183,9 +194,8 @@ def take(tx: Transaction, token: str, ids: Sequence[int], lease: float, owner: O
     rows = _pass_on(tx, ids, token, new)
     for held in leases.held_by_earlier_tries(tx, owner, token):
         freed = leases.break_lease(tx, held)
-        rows += _rows(tx, _CLAIM_BACK, ids=tx.dialect.ids(set(freed) & set(ids)), token=new)
-    rows.sort(key=_order)
-    return _run_lease(tx, new, rows, lease, owner, parent=token)
+        rows += fetch(tx, _CLAIM_BACK, ids=tx.dialect.ids(set(freed) & set(ids)), token=new)
+    return _run_lease(tx, new, _as_in(ids, rows), lease, owner, parent=token)
 
 
 def _run_lease(
@@ -199,33 +209,66 @@ def _run_lease(
         aside = Claim(leases.new_token(), suspects)
         _pass_on(tx, _ids(suspects), token, aside.token)
         leases.open_lease(
-            tx, aside.token, "claim", owner, _ids(suspects), lease, parent=parent or token
-        )
+            tx, aside.token, "claim", owner, _ids(suspects), _types(suspects), lease,
+            parent=parent or token,
+        )  # fmt: skip
     if together:
-        leases.open_lease(tx, token, "run", owner, _ids(together), lease, parent=parent)
+        leases.open_lease(
+            tx, token, "run", owner, _ids(together), _types(together), lease, parent=parent
+        )
     return Taken(token, together, aside)
 
 
 def _claim_due(tx: Transaction, types: Collection[str], limit: int, token: str) -> list[Row]:
     if tx.dialect is POSTGRES:
         texts = tx.dialect.texts(types)
-        rows = _rows(tx, _CLAIM, types=texts, limit=limit, token=token)
-        if rest := limit - len(rows):
-            rows += _rows(tx, _CLAIM_REST, types=texts, limit=rest, token=token)
-        return sorted(rows, key=_order)
-    each = unpaused(tx, types)
-    due = merge(*(tx.rows(_DUE_OF_TYPE, type=type_, limit=limit) for type_ in each))
-    ids = [id_ for _, id_ in islice(due, limit)]
-    return _rows(tx, _CLAIM_IDS, ids=tx.dialect.ids(ids), token=token)
+        found = fetch(tx, _CLAIM, types=texts, limit=limit, token=token)
+        if not found and (portions := limits.portions(tx, types, limit)):
+            return _ration(tx, portions, limit, token)
+        if rest := limit - len(found):
+            found += claim_rest(tx, types, rest, token)
+        return sorted(found, key=_order)
+    if portions := limits.portions(tx, types, limit):
+        return _ration(tx, portions, limit, token)
+    due = merge(*(due_of_type(tx, type_, limit) for type_ in unpaused(tx, types)))
+    return claim_ids(tx, [id_ for _, id_ in islice(due, limit)], token)
+
+
+def _ration(tx: Transaction, portions: Sequence[Portion], limit: int, token: str) -> list[Row]:
+    from airflow_claim_dispatch.storage import rationing  # it claims by the statements of this one
+
+    return rationing.claim(tx, portions, limit, token)
+
+
+def claim_rest(tx: Transaction, types: Collection[str], limit: int, token: str) -> list[Row]:
+    """Claim of ``types``, one after the other, what others do not hold; they have no limits."""
+    return fetch(tx, _CLAIM_REST, types=tx.dialect.texts(types), limit=limit, token=token)
+
+
+def due_of_type(tx: Transaction, type_: str, limit: int) -> list[tuple[Any, ...]]:
+    """Return (end_at, id) of the oldest due actions of a type."""
+    return tx.rows(_DUE_OF_TYPE, type=type_, limit=limit)
+
+
+def claim_ids(tx: Transaction, ids: Sequence[int], token: str) -> list[Row]:
+    """Claim ``ids``, which nobody else can have claimed meanwhile."""
+    return fetch(tx, _CLAIM_IDS, ids=tx.dialect.ids(ids), token=token)
 
 
 def _pass_on(tx: Transaction, ids: Sequence[int], token: str, new: str) -> list[Row]:
-    return _rows(tx, _PASS_ON, ids=tx.dialect.ids(ids), token=token, new=new)
+    return _as_in(ids, fetch(tx, _PASS_ON, ids=tx.dialect.ids(ids), token=token, new=new))
 
 
-def _rows(tx: Transaction, template: str, **parameters: Any) -> list[Row]:
-    rows = (Row(*row) for row in tx.rows(template, **parameters))
-    return sorted(rows, key=_order)  # RETURNING has no order
+def fetch(tx: Transaction, template: str, **parameters: Any) -> list[Row]:
+    """Run a claiming statement and return what it claimed, the oldest first."""
+    found = (Row(*row) for row in tx.rows(template, **parameters))
+    return sorted(found, key=_order)  # RETURNING has no order
+
+
+def _as_in(ids: Sequence[int], found: Sequence[Row]) -> list[Row]:
+    """Sort as they were claimed: the highest priority first."""
+    place = {id_: number for number, id_ in enumerate(ids)}
+    return sorted(found, key=lambda row: place[row.id])
 
 
 def _order(row: Row) -> tuple[Any, int]:
@@ -234,3 +277,7 @@ def _order(row: Row) -> tuple[Any, int]:
 
 def _ids(rows: Sequence[Row]) -> list[int]:
     return [row.id for row in rows]
+
+
+def _types(rows: Sequence[Row]) -> set[str]:
+    return {row.type for row in rows}
