@@ -41,12 +41,15 @@ _LOCKED_SHARES = _SHARES + " {lock}"
 _IN_FLIGHT = """
     SELECT a.type, count(*) FROM {actions} a
      WHERE a.id {any_of:SELECT element.value FROM {claims} c, {elements:c.action_ids}
-                         WHERE c.closed_at IS NULL
+                         WHERE c.closed_at IS NULL AND c.lease_until > {now}
                            AND EXISTS (SELECT 1 FROM {elements:c.types}
                                         WHERE element.value {among::types})}
        AND a.outcome IS NULL AND a.claim_token IS NOT NULL AND a.type {among::types}
      GROUP BY a.type
 """
+
+# What a claim has not broken of expired leases is in flight; before it, they leave room.
+_IN_FLIGHT_AFTER_RECLAIM = _IN_FLIGHT.replace(" AND c.lease_until > {now}", "")
 
 # Even if nothing has changed: above READ COMMITTED, this is what the next claimer runs into.
 _NOTE = "UPDATE {types} SET starts = :starts WHERE type = :type"
@@ -89,8 +92,11 @@ class Portion:
 
 
 def of(tx: Transaction, types: Collection[str]) -> dict[str, Standing]:
-    """Return where the limits of those of ``types`` stand that have some; nothing is locked."""
-    return _standing(tx, types, tx.rows(_SHARES, types=tx.dialect.texts(types)))
+    """Return where the limits of those of ``types`` stand that have some; nothing is locked.
+
+    What leases hold that have expired fills no limit: a claim breaks them first.
+    """
+    return _standing(tx, types, tx.rows(_SHARES, types=tx.dialect.texts(types)), _IN_FLIGHT)
 
 
 def portions(tx: Transaction, types: Collection[str], limit: int) -> list[Portion]:
@@ -105,9 +111,12 @@ def portions(tx: Transaction, types: Collection[str], limit: int) -> list[Portio
     standing: dict[str, Standing] = {}
     if any(limited_with for *_, limited_with in unpaused):
         locked = tx.rows(_LOCKED_SHARES, types=tx.dialect.texts(types))
-        standing = _standing(tx, types, locked)
+        standing = _standing(tx, types, locked, _IN_FLIGHT_AFTER_RECLAIM)
+    # A limit that is not there any more is just being changed: the next claim knows how.
     return [
-        _portion(type_, priority, standing.get(type_), limit) for type_, priority, _ in unpaused
+        _portion(type_, priority, standing.get(type_), limit)
+        for type_, priority, limited_with in unpaused
+        if limited_with is None or type_ in standing
     ]
 
 
@@ -150,11 +159,12 @@ def _read(tx: Transaction, rows: Iterable[tuple[Any, ...]]) -> list[_Row]:
 
 
 def _standing(
-    tx: Transaction, types: Collection[str], found: Iterable[tuple[Any, ...]]
+    tx: Transaction, types: Collection[str], found: Iterable[tuple[Any, ...]], counting: str
 ) -> dict[str, Standing]:
     """Judge each type by its own limits, and by what all have claimed that share them."""
     rows = _read(tx, found)
-    in_flight = _in_flight(tx, [row.type for row in rows])
+    all_types = tx.dialect.texts(row.type for row in rows)
+    in_flight = dict(tx.rows(counting, types=all_types)) if rows else {}
     held: Counter[str | None] = Counter()
     starts: defaultdict[str | None, list[tuple[float, int]]] = defaultdict(list)
     for row in rows:
@@ -172,10 +182,6 @@ def _stands(row: _Row, in_flight: int, starts: Starts) -> Standing:
     started = 0 if rate is None else rate.started(starts, row.now)
     next_in = 0.0 if rate is None else rate.next_in(starts, row.now)
     return Standing(row.flow, in_flight, started, next_in)
-
-
-def _in_flight(tx: Transaction, types: Collection[str]) -> dict[str, int]:
-    return dict(tx.rows(_IN_FLIGHT, types=tx.dialect.texts(types))) if types else {}
 
 
 def _portion(type_: str, priority: int, standing: Standing | None, limit: int) -> Portion:

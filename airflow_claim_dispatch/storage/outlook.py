@@ -85,12 +85,11 @@ def look(
     served = unpaused(tx, served_types(tx, types, prefixes, ignored))
     standing = limits.of(tx, served) if served else {}
     full = {type_: stands for type_, stands in standing.items() if stands.room == 0}
-    for type_ in served:
-        if type_ not in full and (head := _head(tx, type_)) is not None:
+    open_ = [type_ for type_ in served if type_ not in full]
+    for type_ in open_:
+        if (head := _head(tx, type_)) is not None:
             return Outlook(head, 0.0)
-    # An expired lease fills its limit too, until the claim breaks it.
-    breakable = [type_ for type_ in served if type_ not in full or not full[type_].next_in]
-    expired = tx.rows(_EXPIRED, types=tx.dialect.texts(breakable))[0][0]
+    expired = tx.rows(_EXPIRED, types=tx.dialect.texts(open_))[0][0]
     if expired is not None:
         return Outlook(expired, 0.0)
     waits = [_wait(tx, type_, full.get(type_)) for type_ in served]

@@ -39,6 +39,8 @@ def claim(tx: Transaction, portions: Sequence[Portion], limit: int, token: str) 
     The highest priority comes first, and of one priority the oldest.
     """
     wanted = [portion for portion in portions if portion.quota]
+    if not wanted:
+        return []
     rows = (_claim if tx.dialect is POSTGRES else _claim_ids)(tx, wanted, limit, token)
     if claimed := Counter(row.type for row in rows):
         limits.note(tx, claimed)

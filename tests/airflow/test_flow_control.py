@@ -61,8 +61,11 @@ def test_the_first_batch_gets_the_highest_priority(sqlite, run_dag):
 
     publish(sqlite, "low", 3)
     publish(sqlite, "high", 3)
-    run_dag(made(low, high, batch_size=2, limit=5))
-    assert ran == [4, 5, 6, 1, 2]
+    finished = run_dag(made(low, high, batch_size=2, limit=5))
+    names = {ti.map_index: ti.rendered_map_index for ti in finished.instances()}
+    assert [names[n] for n in range(3)] == ["high 4…5 (2)", "high +1 6…1 (2)", "low 2"]
+    assert ran.index(4) < ran.index(5)
+    assert ran.index(6) < ran.index(1)
 
 
 @pytest.mark.parametrize(("seconds", "claimed"), [(10, 4), (1, 5), (1000, 2)])

@@ -66,7 +66,7 @@ def test_what_is_in_flight_is_counted_by_the_leases_that_hold_it(full_log):
     asked = {"types": ("text[]", f"'{{{SERVED[-1]}}}'")}
     for mode in MODES:
         with log.engine.connect() as connection:
-            plan = plan_of(connection, log, mode, limits._IN_FLIGHT, asked)
+            plan = plan_of(connection, log, mode, limits._IN_FLIGHT_AFTER_RECLAIM, asked)
         (scan,) = [node for node in plan if node.get("Relation Name") == "action_logs"]
         assert (scan["Node Type"], scan["Index Name"]) == ("Index Scan", "action_logs_pkey")
         # Neither the backlog of its own type, nor the 5,000 of the others that are in flight.

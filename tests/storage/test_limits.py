@@ -86,6 +86,17 @@ def test_a_lease_that_expires_does_not_block_the_limit_that_it_fills(log, clock)
     assert counts(log, "c") == [0]
 
 
+def test_what_a_claim_has_not_broken_yet_is_still_in_flight(log, clock):
+    """Somebody may still be running it, and a claim breaks a hundred leases."""
+    publish(log, 101)
+    for number in range(101):
+        claim_by(log, str(number), most=1)
+    limit(log, "mail", max_in_flight=50)
+    clock.tick(60)
+    assert counts(log, "a") == [49]
+    assert counts(log, "b") == [1]
+
+
 def test_suspects_that_are_set_aside_still_have_their_places(log, clock):
     publish(log, 3)
     limit(log, "mail", max_in_flight=3)

@@ -149,7 +149,20 @@ def test_an_expired_lease_is_claimable_though_it_fills_the_limit(log, clock):
     limit(log, "mail", max_in_flight=2)
     claim(log)
     clock.tick(60)
-    assert log.look(["mail"]) == Outlook(ids[0], 0.0)
+    assert log.look(["mail"]).claimable
+    assert ids_of(claim(log, owner=Owner("b")).rows) == ids[:2]
+
+
+def test_an_expired_lease_of_another_type_makes_room_in_the_limit_that_they_share(log, clock):
+    """Also of one that its processor has given up, so that nobody looks for it any more."""
+    publish(log, 2, "old")
+    (new_one,) = publish(log, type_="new")
+    limit(log, "new", "old", max_in_flight=2)
+    claim(log, "old")
+    assert log.look(["new"]) == Outlook(None, 1.0)
+    clock.tick(60)
+    assert log.look(["new"]) == Outlook(new_one, 0.0)
+    assert ids_of(claim(log, "new", owner=Owner("b")).rows) == [new_one]
 
 
 def test_the_next_start_of_a_rate_is_awaited(log, clock):
