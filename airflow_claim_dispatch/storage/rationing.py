@@ -53,7 +53,7 @@ def _claim(tx: Transaction, portions: Sequence[Portion], limit: int, token: str)
     rows = claiming.fetch(tx, _CLAIM, document=document, limit=limit, token=token)
     free = sorted((p for p in portions if p.share is None), key=lambda p: -p.priority)
     if free and (rest := limit - len(rows)):
-        rows += claiming.claim_rest(tx, [portion.type for portion in free], rest, token)
+        rows += claiming.claim_unlimited(tx, [portion.type for portion in free], rest, token)
     return rows
 
 
