@@ -306,7 +306,7 @@ def test_a_limit_that_its_own_batch_fills_holds_it_up_no_longer_than_that_batch(
 
     publish(log, 10)
     resident = Resident(
-        log, Processors(limited), ME, 60, STOPPABLE, limit=100, served_by="us/mails/stay"
+        log, Processors(limited), ME, 60, STOPPABLE, limit=2, served_by="us/mails/stay"
     )
     assert resident.drain().as_dict() == {"processed": 10}
     assert len(running) == 10
