@@ -142,7 +142,8 @@ class Draft:
             raise InvalidAction(
                 f"on_conflict={self._on_conflict!r} needs an idempotency key to conflict on"
             )
-        self._check_expiry()
+        if self._expires_at is not None:
+            self._check_expiry()
         rules = list(self._rules)
         if rules:
             evaluator.check(rules)
@@ -158,8 +159,6 @@ class Draft:
 
     def _check_expiry(self) -> None:
         earliest, latest = self._end_at, self._expires_at
-        if latest is None:
-            return
         if isinstance(earliest, Delay) and isinstance(latest, Delay):
             late = latest.months == earliest.months and latest.seconds <= earliest.seconds
         elif isinstance(earliest, datetime) and isinstance(latest, datetime):
