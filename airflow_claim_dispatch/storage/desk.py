@@ -19,7 +19,8 @@ from airflow_claim_dispatch.storage import (
 )
 from airflow_claim_dispatch.storage.decisions import Decision
 from airflow_claim_dispatch.storage.explaining import Reason
-from airflow_claim_dispatch.storage.listing import Order, Page
+from airflow_claim_dispatch.storage.listing import Page
+from airflow_claim_dispatch.storage.looking import Order
 from airflow_claim_dispatch.storage.overview import Overview
 from airflow_claim_dispatch.storage.planning import Plan
 from airflow_claim_dispatch.storage.rounds import Answered, Count, Target, count, go_round

@@ -14,7 +14,7 @@ from typing import Any
 from airflow_claim_dispatch.storage.answers import Answer, read_time
 from airflow_claim_dispatch.storage.claiming import pending_types
 from airflow_claim_dispatch.storage.dialects import POSTGRES
-from airflow_claim_dispatch.storage.listing import ended_types
+from airflow_claim_dispatch.storage.looking import ended_types
 from airflow_claim_dispatch.storage.recent import Recent, recently
 from airflow_claim_dispatch.storage.states import STATE
 from airflow_claim_dispatch.storage.transaction import Transaction

@@ -105,6 +105,7 @@ def test_the_chart_tells_when_it_was(log, clock):
         taken = log.claim_to_run(["mail"], 1, 60, Owner(f"us/mails/{number}/run/0"))
         log.settle(taken.token, [settlement(id_)], close=True)
         clock.tick(minutes=30)
+    clock.tick(10)
     seen = log.desk.overview()
     (mail,) = seen.types
     assert len(seen.buckets) == len(mail.processed_over_time) == len(mail.dead_over_time)
@@ -119,7 +120,7 @@ def happened(seen, over_time):
         minutes: number
         for begin, number in zip(seen.buckets, over_time, strict=True)
         for minutes in range(0, 181, 30)
-        if number and begin < seen.seen_at - timedelta(minutes=minutes) <= begin + step
+        if number and begin < seen.seen_at - timedelta(minutes=minutes, seconds=10) <= begin + step
     }
 
 
