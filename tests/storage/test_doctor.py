@@ -221,7 +221,7 @@ def test_dead_rows_that_pile_up(postgres_log, monkeypatch):
             execute(log, "UPDATE action_logs SET end_at = end_at + interval '1 day'")
         execute(log, "SELECT pg_stat_force_next_flush()")
         (what,) = found(log)["bloat"]
-    assert what == "action_logs has 100 dead rows beside 20 live ones"
+    assert what.startswith("action_logs has 100 dead rows beside ")
 
 
 def test_an_index_that_is_far_larger_than_its_entries(postgres_log, monkeypatch):
