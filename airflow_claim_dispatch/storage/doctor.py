@@ -24,6 +24,12 @@ _CLOCKS_APART = timedelta(seconds=5)
 _LATE = timedelta(minutes=10)
 _SNAPSHOT = timedelta(minutes=5)
 
+#: Types that a problem names.
+_NAMED = 5
+
+#: Due actions that are looked at for claims without a lease, the oldest of each type.
+_LOOKED_AT = 100_000
+
 #: Dead rows, and their share of all, from which a table is bloated; and the same of an index.
 _DEAD_ROWS, _DEAD_SHARE = 100_000, 0.5
 _INDEX_BYTES, _BYTES_PER_ENTRY = 64 * 2**20, 200
@@ -33,13 +39,16 @@ _STALE_LEASES = """
      WHERE closed_at IS NULL AND lease_until < {after:-:late}
 """
 
+# What is claimed is among what has been due the longest.
 _STUCK = """
-    SELECT a.id FROM {actions} a
-     WHERE a.type = :type AND a.outcome IS NULL AND a.end_at <= {now}
-       AND a.claim_token IS NOT NULL
+    SELECT a.id
+      FROM (SELECT a.id, a.claim_token FROM {actions} a
+             WHERE a.type = :type AND a.outcome IS NULL AND a.end_at <= {now}
+             ORDER BY a.end_at, a.id LIMIT :most) a
+     WHERE a.claim_token IS NOT NULL
        AND NOT EXISTS (SELECT 1 FROM {claims} c
                         WHERE c.token = a.claim_token AND c.closed_at IS NULL)
-     ORDER BY a.end_at, a.id LIMIT 10
+     LIMIT 10
 """
 
 _OLDEST = f"""
@@ -175,7 +184,9 @@ def _leases(tx: Transaction) -> list[Problem]:
 
 
 def _claims(tx: Transaction) -> list[Problem]:
-    found = [id_ for type_ in pending_types(tx) for (id_,) in tx.rows(_STUCK, type=type_)]
+    types = pending_types(tx)
+    most = max(_LOOKED_AT // max(len(types), 1), 1_000)
+    found = [id_ for type_ in types for (id_,) in tx.rows(_STUCK, type=type_, most=most)]
     if not found:
         return []
     listed = ", ".join(map(str, found[:10]))
@@ -190,32 +201,34 @@ def _claims(tx: Transaction) -> list[Problem]:
 
 def _processors(tx: Transaction) -> list[Problem]:
     now = _now(tx)
-    problems = []
+    late: dict[tuple[str | None, datetime | None], dict[str, timedelta]] = {}
     for type_ in pending_types(tx):
         rows = tx.rows(_OLDEST, type=type_, late=_LATE.total_seconds())
         due = read_time(tx.dialect, rows[0][0]) if rows else None
         by, served_at, paused_at = (tx.rows(_SERVICE, type=type_) or [(None, None, None)])[0]
         served = read_time(tx.dialect, served_at)
-        if due is None or paused_at is not None or now - due < _LATE:
-            continue
-        if by is None:
-            problems.append(
-                Problem(
-                    f"actions of type {type_!r} are due for {span(now - due)}, and no processor has"
-                    " ever claimed that type",
-                    "install a processor for it and turn its DAG on, or cancel them"
-                    f" (claim-dispatch cancel --type {type_})",
-                )
-            )
-        elif served is None or now - served > _LATE:
-            problems.append(
-                Problem(
-                    f"actions of type {type_!r} are due for {span(now - due)}, but {by} claimed it"
-                    f" last {at(served, now)}",
-                    "is its DAG on, and do its runs start?",
-                )
-            )
-    return problems
+        is_late = due is not None and paused_at is None and now - due > _LATE
+        if due is not None and is_late and (by is None or served is None or now - served > _LATE):
+            late.setdefault((by, served if by else None), {})[type_] = now - due
+    return [_unserved(types, by, served, now) for (by, served), types in late.items()]
+
+
+def _unserved(
+    types: dict[str, timedelta], by: str | None, served: datetime | None, now: datetime
+) -> Problem:
+    listed = ", ".join(map(repr, list(types)[:_NAMED]))
+    more = f" and {len(types) - _NAMED} more" if len(types) > _NAMED else ""
+    what = f"actions of {listed}{more} are due for {span(max(types.values()))}"
+    if by is None:
+        first = next(iter(types))
+        return Problem(
+            f"{what}, and no processor has ever claimed them",
+            "install a processor and turn its DAG on, or cancel them"
+            f" (claim-dispatch cancel --type {first})",
+        )
+    return Problem(
+        f"{what}, but {by} claimed last {at(served, now)}", "is its DAG on, and do its runs start?"
+    )
 
 
 def _snapshots(tx: Transaction) -> list[Problem]:

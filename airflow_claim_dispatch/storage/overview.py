@@ -20,11 +20,11 @@ from airflow_claim_dispatch.storage.states import STATE
 from airflow_claim_dispatch.storage.transaction import Transaction
 
 #: Actions that are counted one by one, shared by all types: in an index alone, and in the table.
-_COUNTED = 50_000
-_LOOKED_UP = 15_000
+_COUNTED = 100_000
+_LOOKED_UP = 30_000
 
 #: Pages that are sampled, each time the same; a table of no more is counted whole.
-_PAGES = 1_000
+_PAGES = 2_000
 
 # How many are ahead is counted in the index alone; what is past, in the table.
 _WAITING = """

@@ -188,10 +188,15 @@ def test_types_that_nobody_serves_or_serves_no_longer(log):
     log.serve(["fresh"], "us/fresh/claim")
     log.desk.pause("push", by="ada")
     mail, sms = found(log)["processors"]
-    assert mail == (
-        "actions of type 'mail' are due for 20 min, and no processor has ever claimed that type"
-    )
-    assert sms.startswith("actions of type 'sms' are due for 20 min, but us/sms/claim claimed it")
+    assert mail == "actions of 'mail' are due for 20 min, and no processor has ever claimed them"
+    assert sms.startswith("actions of 'sms' are due for 20 min, but us/sms/claim claimed last 2")
+
+
+def test_many_types_of_one_kind_are_one_problem(log):
+    for n in range(8):
+        publish(log, type_=f"t{n}", eligible_at=timedelta(minutes=-20 - n))
+    (what,) = found(log)["processors"]
+    assert what.startswith("actions of 't0', 't1', 't2', 't3', 't4' and 3 more are due for 27 min")
 
 
 def test_a_snapshot_that_is_held(postgres_log, monkeypatch):
