@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from airflow_claim_dispatch.hooks import ClaimDispatchHook
     from airflow_claim_dispatch.operators import ClaimDispatchOperator
     from airflow_claim_dispatch.publisher import AsyncPublisher, Publisher
+    from airflow_claim_dispatch.residents import ResidentOperator
     from airflow_claim_dispatch.sensors import ClaimSensor
     from airflow_claim_dispatch.storage.action_log import ActionLog
     from airflow_claim_dispatch.storage.states import Filter
@@ -42,6 +43,7 @@ _HOMES = {
     "Publisher": "publisher",
     "Receipt": "core.receipt",
     "Reject": "core.settlement",
+    "ResidentOperator": "residents",
     "Retry": "core.settlement",
     "Skip": "core.settlement",
     "Snooze": "core.settlement",
@@ -64,6 +66,7 @@ __all__ = [
     "Publisher",
     "Receipt",
     "Reject",
+    "ResidentOperator",
     "Retry",
     "Skip",
     "Snooze",
