@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from airflow_claim_dispatch.residents import ResidentOperator
     from airflow_claim_dispatch.sensors import ClaimSensor
     from airflow_claim_dispatch.storage.action_log import ActionLog
+    from airflow_claim_dispatch.storage.states import Filter
 
 __version__ = "0.1.0"
 
@@ -38,6 +39,7 @@ _HOMES = {
     "ClaimDispatchOperator": "operators",
     "ClaimSensor": "sensors",
     "Draft": "core.draft",
+    "Filter": "storage.states",
     "Processor": "core.processor",
     "Publisher": "publisher",
     "Rate": "core.flow",
@@ -61,6 +63,7 @@ __all__ = [
     "ClaimDispatchOperator",
     "ClaimSensor",
     "Draft",
+    "Filter",
     "Processor",
     "Publisher",
     "Rate",
