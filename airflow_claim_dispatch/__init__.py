@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from airflow_claim_dispatch.assets import ActionsDue
+    from airflow_claim_dispatch.assets import ActionsDead, ActionsDue
     from airflow_claim_dispatch.core.action import Action
     from airflow_claim_dispatch.core.draft import Draft
     from airflow_claim_dispatch.core.processor import Processor
@@ -20,16 +20,19 @@ if TYPE_CHECKING:
     from airflow_claim_dispatch.decorators import processor
     from airflow_claim_dispatch.groups import dispatch
     from airflow_claim_dispatch.hooks import ClaimDispatchHook
+    from airflow_claim_dispatch.notifications import PublishAction
     from airflow_claim_dispatch.operators import ClaimDispatchOperator
     from airflow_claim_dispatch.publisher import AsyncPublisher, Publisher
     from airflow_claim_dispatch.sensors import ClaimSensor
     from airflow_claim_dispatch.storage.action_log import ActionLog
+    from airflow_claim_dispatch.upkeep import PublishActionOperator, PurgeActionsOperator
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Action": "core.action",
     "ActionLog": "storage.action_log",
+    "ActionsDead": "assets",
     "ActionsDue": "assets",
     "AsyncPublisher": "publisher",
     "ClaimDispatchHook": "hooks",
@@ -37,7 +40,10 @@ _HOMES = {
     "ClaimSensor": "sensors",
     "Draft": "core.draft",
     "Processor": "core.processor",
+    "PublishAction": "notifications",
+    "PublishActionOperator": "upkeep",
     "Publisher": "publisher",
+    "PurgeActionsOperator": "upkeep",
     "Receipt": "core.receipt",
     "Reject": "core.settlement",
     "Retry": "core.settlement",
@@ -51,6 +57,7 @@ _HOMES = {
 __all__ = [
     "Action",
     "ActionLog",
+    "ActionsDead",
     "ActionsDue",
     "AsyncPublisher",
     "ClaimDispatchHook",
@@ -58,7 +65,10 @@ __all__ = [
     "ClaimSensor",
     "Draft",
     "Processor",
+    "PublishAction",
+    "PublishActionOperator",
     "Publisher",
+    "PurgeActionsOperator",
     "Receipt",
     "Reject",
     "Retry",

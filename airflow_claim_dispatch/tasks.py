@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -13,12 +14,16 @@ from airflow.sdk.exceptions import (
 )
 
 from airflow_claim_dispatch import settings
+from airflow_claim_dispatch.core.draft import MAX_KEY_LENGTH
 from airflow_claim_dispatch.core.execution import Execution, Words
 from airflow_claim_dispatch.core.settlement import Reject, Skip
 from airflow_claim_dispatch.storage.leases import Owner
 
 if TYPE_CHECKING:
     from airflow.sdk.types import RuntimeTaskInstanceProtocol
+
+#: Characters of a long key that stay legible.
+_HEAD = 150
 
 _WORDS = Words(
     skip=(Skip, AirflowSkipException),
@@ -31,6 +36,14 @@ def owner_of(ti: RuntimeTaskInstanceProtocol) -> Owner:
     """Return the name under which this task instance claims: the same in each of its tries."""
     parts = (settings.get("deployment"), ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
     return Owner("/".join(quote(str(part), safe=":+") for part in parts), ti.try_number)
+
+
+def key_of(*parts: object) -> str:
+    """Return an idempotency key that names what these parts name, whatever their length."""
+    key = "/".join(quote(str(part), safe=":+") for part in (settings.get("deployment"), *parts))
+    if len(key) <= MAX_KEY_LENGTH:
+        return key
+    return f"{key[:_HEAD]}…{sha256(key.encode()).hexdigest()}"
 
 
 def served_by(ti: RuntimeTaskInstanceProtocol) -> str:

@@ -144,7 +144,11 @@ POSTGRES = Dialect(
             )
         ),
         "lock": "FOR UPDATE",
-        "skip_locked": "FOR UPDATE SKIP LOCKED",
+        "skip_locked": Fragment(
+            lambda table: f"FOR UPDATE{f' OF {table}' if table else ''} SKIP LOCKED"
+        ),
+        "any": Fragment(lambda select: f"= ANY (ARRAY ({select}))"),
+        "time": Fragment(lambda time: f"CAST({time} AS timestamptz)"),
         # Whoever may INSERT may write the largest number: one more would fail the whole statement.
         "count": Fragment(lambda column: f"least({column}, {_MOST})"),
         "document": Fragment(
@@ -189,7 +193,9 @@ SQLITE = _Sqlite(
         "text": Fragment(lambda column: column),
         "locked": Fragment(lambda condition: f"IN (SELECT id FROM {{actions}} WHERE {condition})"),
         "lock": "",
-        "skip_locked": "",
+        "skip_locked": Fragment(lambda _: ""),
+        "any": Fragment(lambda select: f"IN ({select})"),
+        "time": Fragment(lambda time: time),
         "count": Fragment(lambda column: f"min({column}, {_MOST})"),
         "document": Fragment(_sqlite_columns),
         "moment": Fragment(lambda prefix: f"x.{prefix}_at"),

@@ -25,6 +25,7 @@ _COLUMNS_AND_CHECKS = """
     expiries        integer NOT NULL DEFAULT 0 CHECK ({count_check:expiries}),
     last_error      {text},
     outcome         {text} CHECK (outcome IN ('processed', 'skipped', 'dead', 'cancelled')),
+    died_at         {time},
     created_at      {time} NOT NULL DEFAULT {now},
     updated_at      {time} NOT NULL DEFAULT {now},
     CONSTRAINT {c}_claimed CHECK ((claimed_at IS NULL) = (claim_token IS NULL)),
@@ -109,6 +110,8 @@ _INDEXES = [
         "CREATE UNIQUE INDEX {i}_key ON {actions} (type, idempotency_key)"
         " WHERE idempotency_key IS NOT NULL"
     ),
+    # Of the dead alone, which are few. A column of its own: no claim changes it.
+    "CREATE INDEX {i}_dead ON {actions} (type, died_at) WHERE outcome = 'dead'",
     "CREATE INDEX {ic}_open ON {claims} (lease_until) WHERE closed_at IS NULL",
     "CREATE INDEX {ic}_owner ON {claims} (owner)",
     # Two live tries of one claim task: the second finds the first one's claim instead of its own.
