@@ -14,13 +14,13 @@ from typing import Any
 
 from airflow_claim_dispatch import settings
 from airflow_claim_dispatch.core.errors import InvalidAction, InvalidSetting, UnsupportedConnection
-from airflow_claim_dispatch.core.execution import Execution
 from airflow_claim_dispatch.core.retention import Retention
 from airflow_claim_dispatch.publisher import Publisher
 from airflow_claim_dispatch.storage import migrate
 from airflow_claim_dispatch.storage.action_log import ActionLog
 from airflow_claim_dispatch.storage.retention import BATCH_SIZE
 from airflow_claim_dispatch.storage.stats import TypeStats
+from airflow_claim_dispatch.tracing import TracedExecution
 from airflow_claim_dispatch.worker.drain import run_due
 
 # Beside Airflow, which logs to stdout, Alembic's progress would stand among the answers.
@@ -102,7 +102,9 @@ def run(parsed: Namespace) -> int:
             processors,
             settings.get_int("default_limit") if parsed.limit is None else parsed.limit,
             float(settings.get_int("lease")),
-            Execution(settings.rule_evaluator(), max_attempts=settings.get_int("max_attempts")),
+            TracedExecution(
+                settings.rule_evaluator(), max_attempts=settings.get_int("max_attempts")
+            ),
             on_start=lambda batch: signal.signal(signal.SIGTERM, lambda *_: batch.stop()),
         )
     _say(parsed, report, "  ".join(f"{name}={number}" for name, number in report.items()))

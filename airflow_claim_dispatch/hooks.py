@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -9,8 +10,10 @@ from typing import Any, TypeVar
 
 from airflow.sdk import BaseHook
 
-from airflow_claim_dispatch import settings
+from airflow_claim_dispatch import metrics, settings
 from airflow_claim_dispatch.connections import open_log
+from airflow_claim_dispatch.core.draft import NewAction
+from airflow_claim_dispatch.core.receipt import Receipt
 from airflow_claim_dispatch.core.retention import Retention
 from airflow_claim_dispatch.publisher import PublishingVerbs
 from airflow_claim_dispatch.storage.action_log import ActionLog
@@ -74,6 +77,14 @@ class ClaimDispatchHook(PublishingVerbs, BaseHook):
         if table != self.table:
             log = ActionLog(log.engine, table)
         return log.transact(work)
+
+    def _wrote(self, actions: list[NewAction], receipts: list[Receipt]) -> None:
+        if not metrics.are_on():
+            return
+        pairs = zip(actions, receipts, strict=True)
+        types = Counter(action.type for action, one in pairs if one.status == "published")
+        for type_, number in types.items():
+            metrics.count("published", type_, number)
 
 
 @contextmanager

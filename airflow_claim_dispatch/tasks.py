@@ -18,6 +18,7 @@ from airflow_claim_dispatch.core.draft import MAX_KEY_LENGTH
 from airflow_claim_dispatch.core.execution import Execution, Words
 from airflow_claim_dispatch.core.settlement import Reject, Skip
 from airflow_claim_dispatch.storage.leases import Owner
+from airflow_claim_dispatch.tracing import TracedExecution
 
 if TYPE_CHECKING:
     from airflow.sdk.types import RuntimeTaskInstanceProtocol
@@ -53,4 +54,4 @@ def served_by(ti: RuntimeTaskInstanceProtocol) -> str:
 
 def airflow_execution() -> Execution:
     """Return what runs actions inside an Airflow task."""
-    return Execution(settings.rule_evaluator(), _WORDS, settings.get_int("max_attempts"))
+    return TracedExecution(settings.rule_evaluator(), _WORDS, settings.get_int("max_attempts"))

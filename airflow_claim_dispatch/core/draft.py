@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Literal, TypeAlias, get_args
 
 from airflow_claim_dispatch.core.action import check_type
@@ -27,6 +28,8 @@ OnConflict: TypeAlias = Literal["keep", "replace", "raise"]
 MAX_KEY_LENGTH = 255
 
 _JSON_LOGIC = JsonLogic()
+
+_NO_TRACE: Payload = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,9 +132,12 @@ class Draft:
         return all(bool(gate(self._payload)) is wanted for gate, wanted in self._gates)
 
     def check(
-        self, max_bytes: int = DEFAULT_MAX_BYTES, evaluator: RuleEvaluator = _JSON_LOGIC
+        self,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+        evaluator: RuleEvaluator = _JSON_LOGIC,
+        trace: Payload = _NO_TRACE,
     ) -> NewAction:
-        """Return what will be written.
+        """Return what will be written; ``trace`` is meta too, unless the draft's own says it.
 
         Raises InvalidAction if the type is missing, the expiry lies before the earliest time, the
         document is larger than ``max_bytes``, or a rule does not compile.
@@ -146,7 +152,7 @@ class Draft:
         evaluator.check(self._rules)
         return NewAction(
             type=self._type,
-            document=encode(self._payload, self._rules, self._meta, max_bytes),
+            document=encode(self._payload, self._rules, {**trace, **self._meta}, max_bytes),
             end_at=self._end_at,
             expires_at=self._expires_at,
             idempotency_key=self._key,

@@ -13,6 +13,7 @@ from airflow_claim_dispatch.core.retention import Retention
 from airflow_claim_dispatch.core.settlement import Settlement
 from airflow_claim_dispatch.core.times import Delay
 from airflow_claim_dispatch.storage import (
+    backlog,
     claiming,
     deaths,
     leases,
@@ -22,6 +23,7 @@ from airflow_claim_dispatch.storage import (
     settling,
 )
 from airflow_claim_dispatch.storage import stats as statistics
+from airflow_claim_dispatch.storage.backlog import Backlog
 from airflow_claim_dispatch.storage.claiming import Claim, Taken
 from airflow_claim_dispatch.storage.deaths import Death
 from airflow_claim_dispatch.storage.dialects import DIALECTS, Dialect
@@ -133,6 +135,10 @@ class ActionLog:
     ) -> Outlook:
         """Say what is claimable, and when to look again; see ``outlook.look``."""
         return self.transact(lambda tx: outlook.look(tx, types, prefixes, ignored), writes=False)
+
+    def backlog(self, types: Collection[str], prefixes: Collection[str] = ()) -> list[Backlog]:
+        """Count what is due, up to a bound; see ``backlog.backlog``."""
+        return self.transact(lambda tx: backlog.backlog(tx, types, prefixes), writes=False)
 
     def deaths(self, types: Collection[str], prefixes: Collection[str] = ()) -> set[Death]:
         """Return the newest deaths; see ``deaths.deaths``."""
