@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from airflow_claim_dispatch.core.draft import Draft
     from airflow_claim_dispatch.core.processor import Processor
     from airflow_claim_dispatch.core.receipt import Receipt
+    from airflow_claim_dispatch.core.retention import Retention
     from airflow_claim_dispatch.core.settlement import Reject, Retry, Skip, Snooze
     from airflow_claim_dispatch.core.times import wall_clock
     from airflow_claim_dispatch.decorators import processor
@@ -46,6 +47,7 @@ _HOMES = {
     "PurgeActionsOperator": "upkeep",
     "Receipt": "core.receipt",
     "Reject": "core.settlement",
+    "Retention": "core.retention",
     "Retry": "core.settlement",
     "Skip": "core.settlement",
     "Snooze": "core.settlement",
@@ -71,6 +73,7 @@ __all__ = [
     "PurgeActionsOperator",
     "Receipt",
     "Reject",
+    "Retention",
     "Retry",
     "Skip",
     "Snooze",
