@@ -33,9 +33,18 @@ def test_a_death_wakes_a_remedy_and_callbacks_tell_of_it_once(stack):
         wait_until(lambda wanted=everywhere: told(stack) == wanted)
         wait_until(lambda: remembered(stack))
     assert told(stack) == everywhere
+    assert why_tasks_failed(stack) == ["AirflowFailException: 1 actions died"] * 2
     assert {run["state"] for run in rest.runs("remedy")} <= {"success", "running"}
     for dag_id in ("fragile_actions", "remedy"):
         rest.pause(dag_id, paused=True)
+
+
+def why_tasks_failed(stack) -> list[str]:
+    with stack.engine.connect() as connection:
+        rows = connection.exec_driver_sql(
+            "SELECT payload ->> 'exception' FROM action_logs WHERE type = 'told.task'"
+        )
+        return [row[0].partition(" and ")[0] for row in rows]
 
 
 def remembered(stack) -> bool:
