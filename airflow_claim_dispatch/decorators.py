@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_claim_dispatch.core.action import Action, check_type
+from airflow_claim_dispatch.core.action import check_type
 from airflow_claim_dispatch.core.errors import InvalidProcessor
 from airflow_claim_dispatch.core.processor import Processor
 
@@ -18,14 +18,15 @@ if TYPE_CHECKING:
 class FunctionProcessor(Processor):
     """A decorated function; ``function`` is the function itself, for its unit tests."""
 
-    def __init__(self, function: Callable[[Action], object], types: tuple[str, ...]) -> None:
+    def __init__(self, function: Callable[..., object], types: tuple[str, ...]) -> None:
         self.function = function
         self.types = types
+        self.transactional = len(inspect.signature(function).parameters) > 1
         self.__doc__ = function.__doc__
 
     def run(self, **job: Any) -> object:
-        """Call the function with the action."""
-        return self.function(job["action"])
+        """Call the function with the action, and with the connection if it takes one."""
+        return self.function(*job.values())
 
     @property
     def name(self) -> str:
@@ -45,12 +46,18 @@ def processor(
     retry_delay: timedelta | None = None,
     max_retry_delay: timedelta | None = None,
     give_up_after: timedelta | None = None,
-) -> Callable[[Callable[[Action], object]], FunctionProcessor]:
+    delete_on_success: bool = False,
+) -> Callable[[Callable[..., object]], FunctionProcessor]:
     """Make a function of one action the processor of ``types``.
 
+    A function of two arguments, ``(action, connection)``, also gets the SQLAlchemy connection of
+    the transaction that acknowledges the action: what it writes there is stored together with the
+    acknowledgement or not at all.
+
     The function returns when the work is done, and raises when it is not. The other arguments are
-    those of ``RetryPolicy``. Raises InvalidProcessor for a generator, or for a function that does
-    not take exactly one argument; InvalidType for a type that is no type.
+    those of ``RetryPolicy``, and ``delete_on_success``, with which the row of a processed action is
+    deleted; its idempotency key is then free again. Raises InvalidProcessor for a generator, or for
+    a function of other arguments; InvalidType for a type that is no type.
     """
     if not types or callable(types[0]):
         raise InvalidProcessor('name at least one type: @processor("email.welcome")')
@@ -59,15 +66,19 @@ def processor(
         "retry_delay": retry_delay,
         "max_retry_delay": max_retry_delay,
         "give_up_after": give_up_after,
+        "delete_on_success": delete_on_success,
     }
 
-    def decorate(function: Callable[[Action], object]) -> FunctionProcessor:
+    def decorate(function: Callable[..., object]) -> FunctionProcessor:
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise InvalidProcessor(
                 f"{function.__qualname__} is a generator: its body would not run"
             )
-        if len(inspect.signature(function).parameters) != 1:
-            raise InvalidProcessor(f"{function.__qualname__} must take one argument, the action")
+        if list(inspect.signature(function).parameters)[1:] not in ([], ["connection"]):
+            raise InvalidProcessor(
+                f"{function.__qualname__} must take one argument, the action, or two, (action,"
+                " connection), to write in the transaction that acknowledges it"
+            )
         made = FunctionProcessor(function, tuple(check_type(type_) for type_ in types))
         for name, value in options.items():
             if value is not None:

@@ -10,7 +10,7 @@ import logging
 import re
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from time import monotonic
@@ -20,6 +20,7 @@ from airflow_claim_dispatch.storage.action_log import ActionLog
 
 if TYPE_CHECKING:
     from airflow_claim_dispatch.core.settlement import Settlement
+    from airflow_claim_dispatch.storage.action_log import Ending
     from airflow_claim_dispatch.storage.claiming import Claim, Row, Taken
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ class MeasuredLog(ActionLog):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._types: dict[int, str] = {}
+        self._served: set[str] = set()
         self._ahead: float | None = None
         self._looked_at = -BACKLOG_EVERY
 
@@ -74,13 +76,25 @@ class MeasuredLog(ActionLog):
     def settle(self, token: str, settlements: Sequence[Settlement], **kwargs: Any) -> set[int]:
         """Settle, and tell how it ended."""
         lost = super().settle(token, settlements, **kwargs)
-        ends = Counter(
-            (_end(one, one.action_id in lost), self._types.pop(one.action_id, "unknown"))
-            for one in settlements
-        )
-        for (end, type_), number in ends.items():
-            count(end, type_, number)
+        self._tell_settled(settlements, lost)
         return lost
+
+    def settle_with(self, *args: Any, **kwargs: Any) -> tuple[Settlement, Ending]:
+        """Settle together with what a processor writes, and tell how it ended."""
+        settlement, ending = super().settle_with(*args, **kwargs)
+        if ending != "left":
+            self._tell_settled([settlement], {settlement.action_id} if ending == "lost" else ())
+        return settlement, ending
+
+    def exchange(
+        self, results: Mapping[str, Sequence[Settlement]], *args: Any, **kwargs: Any
+    ) -> tuple[dict[str, set[int]], Taken]:
+        """Settle and claim, and tell of both."""
+        lost, taken = super().exchange(results, *args, **kwargs)
+        for token, settlements in results.items():
+            self._tell_settled(settlements, lost[token])
+        self._tell_claimed((), self._note(taken))
+        return lost, taken
 
     def tell_backlog(self, types: Collection[str], prefixes: Collection[str] = ()) -> None:
         """Tell what waits of these types, unless that was done a moment ago."""
@@ -98,9 +112,20 @@ class MeasuredLog(ActionLog):
             self._types.update((row.id, row.type) for row in rows)
         return rows
 
+    def _tell_settled(self, settlements: Iterable[Settlement], lost: Collection[int]) -> None:
+        ends = Counter(
+            (
+                "lost" if one.action_id in lost else _end(one),
+                self._types.pop(one.action_id, "unknown"),
+            )
+            for one in settlements
+        )
+        for (end, type_), number in ends.items():
+            count(end, type_, number)
+
     def _tell_claimed(self, types: Collection[str], rows: Iterable[Row]) -> None:
+        numbers, oldest = Counter[str](), dict[str, float]()
         with _harmless():
-            numbers, oldest = Counter[str](), dict[str, float]()
             for row in rows:
                 numbers[row.type] += 1
                 if row.attempts == 1:  # later ones are late by intention
@@ -110,7 +135,9 @@ class MeasuredLog(ActionLog):
                 count("claimed", type_, number)
             for type_, due in oldest.items():
                 _tell("timing", "lag", type_, timedelta(seconds=max(self._now() - due, 0)))
-        self.tell_backlog(types)
+        # Those, too, of which nothing waits any more; a resident does not say what it asks for.
+        self._served.update(types, numbers)
+        self.tell_backlog(self._served)
 
     def _now(self) -> float:
         """Return the time by the clock that counts, which is asked once."""
@@ -119,10 +146,10 @@ class MeasuredLog(ActionLog):
         return time.time() + self._ahead
 
 
-def _end(settlement: Settlement, lost: bool) -> str:  # noqa: FBT001
-    if lost:
-        return "lost"
-    return settlement.outcome or ("failed" if settlement.failed else "released")
+def _end(settlement: Settlement) -> str:
+    if settlement.outcome is None:
+        return "failed" if settlement.failed else "released"
+    return "processed" if settlement.succeeded else settlement.outcome
 
 
 def _tell(kind: str, name: str, type_: str, value: Any) -> None:

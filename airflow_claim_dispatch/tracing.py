@@ -51,11 +51,11 @@ def links(meta: Mapping[str, Json]) -> list[Any]:
 class TracedExecution(Execution):
     """Runs each action in a span of its own, below the task's."""
 
-    def run(self, action: Action, processor: Processor, clock: Clock) -> Settlement:
+    def run(self, action: Action, processor: Processor, clock: Clock, **more: Any) -> Settlement:
         """Run ``action`` as ``Execution`` does, and say in its span how it ended."""
         with _span(action, processor) as span:
             try:
-                settlement = super().run(action, processor, clock)
+                settlement = super().run(action, processor, clock, **more)
             except Stopped as stopped:
                 _end(span, stopped.settlement)
                 raise
@@ -92,6 +92,8 @@ def _end(span: Any | None, settlement: Settlement) -> None:
 
     failed = settlement.failed or settlement.outcome == "dead"
     outcome = settlement.outcome or ("failed" if failed else "released")
+    if settlement.succeeded:
+        outcome = "processed"  # also where its row is not kept
     span.set_attribute("claim_dispatch.outcome", outcome)
     if failed:
         first_line = (settlement.error or "").partition("\n")[0]

@@ -26,6 +26,10 @@ class Processor:
     retry_delay: timedelta = timedelta(seconds=30)
     max_retry_delay: timedelta = timedelta(hours=1)
     give_up_after: timedelta | None = None
+    delete_on_success: bool = False
+    """Whether the row of a processed action goes, and its idempotency key with it."""
+    transactional: bool = False
+    """Whether ``run`` gets a ``connection`` as well: that of the transaction that acknowledges."""
 
     def supports(self, type: str) -> bool:
         """Say whether this processor serves ``type``."""

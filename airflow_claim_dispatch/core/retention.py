@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, get_args
+from typing import Any
 
 from airflow_claim_dispatch.core.errors import InvalidSetting, InvalidTime
-from airflow_claim_dispatch.core.settlement import Outcome
 from airflow_claim_dispatch.core.times import Delay, resolve
 
-#: Everything that an action can end as.
-OUTCOMES: tuple[str, ...] = (*get_args(Outcome), "cancelled")
+#: Everything that a kept action can end as.
+OUTCOMES = ("processed", "skipped", "dead", "cancelled")
 
 _EXAMPLE = '{"*": {"processed": "P30D"}, "email.*": {"processed": "P7D", "dead": "P1Y"}}'
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 from airflow_claim_dispatch.core.draft import NewAction
 from airflow_claim_dispatch.core.receipt import Receipt
@@ -40,11 +40,13 @@ from airflow_claim_dispatch.storage.transaction import (
 )
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
+    from sqlalchemy import Connection, Engine
 
 T = TypeVar("T")
 
 Clock = Callable[[], datetime]
+
+Ending: TypeAlias = Literal["written", "lost", "left"]
 
 #: Conflicts that a second try resolves: deadlock, serialization, and two live tries of one claim.
 _TRANSIENT = {"40P01", "40001", "23505"}
@@ -119,6 +121,46 @@ class ActionLog:
 
         return self.transact(settle)
 
+    def settle_with(
+        self, token: str, run: Callable[[Connection], Settlement]
+    ) -> tuple[Settlement, Ending]:
+        """Let ``run`` write on the connection on which its settlement is then written.
+
+        Success is ``written`` together with what ``run`` wrote. Nothing of that stays if the claim
+        was ``lost`` meanwhile, or if ``run`` ended otherwise: its settlement is ``left`` to you.
+        """
+        with self.engine.connect() as connection, connection.begin() as transaction:
+            tx = self._on(connection)
+            tx.lock_for_writing()
+            settlement = run(connection)
+            ending: Ending = "written"
+            if not settlement.succeeded:
+                ending = "left"
+            elif settling.settle(tx, token, [settlement]):
+                ending = "lost"
+            if ending != "written":
+                transaction.rollback()
+            return settlement, ending
+
+    def exchange(
+        self,
+        results: Mapping[str, Sequence[Settlement]],
+        ended: Collection[str],
+        claim: Callable[[Transaction], Taken],
+    ) -> tuple[dict[str, set[int]], Taken]:
+        """Write ``results`` by token, end the leases ``ended`` and claim, in one transaction.
+
+        Returns the ids that were lost, by token, and what ``claim`` got.
+        """
+
+        def exchange(tx: Transaction) -> tuple[dict[str, set[int]], Taken]:
+            lost = {token: settling.settle(tx, token, each) for token, each in results.items()}
+            for token in ended:
+                leases.close(tx, token)
+            return lost, claim(tx)
+
+        return self.transact(exchange)
+
     def close(self, token: str) -> None:
         """End a lease that holds nothing any more."""
         self.transact(lambda tx: leases.close(tx, token))
@@ -175,10 +217,13 @@ class ActionLog:
 
     def _once(self, work: Callable[[Transaction], T], *, writes: bool) -> T:
         with self.engine.begin() as connection:
-            tx = SqlAlchemyTransaction(connection, self.names, self.clock() if self.clock else None)
+            tx = self._on(connection)
             if writes:
                 tx.lock_for_writing()
             return work(tx)
+
+    def _on(self, connection: Connection) -> SqlAlchemyTransaction:
+        return SqlAlchemyTransaction(connection, self.names, self.clock() if self.clock else None)
 
     def __repr__(self) -> str:
         return f"<ActionLog {self.names} in {self.engine.url.render_as_string()}>"

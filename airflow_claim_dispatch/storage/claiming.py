@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import merge
 from itertools import islice
-from typing import Any
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 from airflow_claim_dispatch.storage import leases
 from airflow_claim_dispatch.storage.dialects import POSTGRES
 from airflow_claim_dispatch.storage.leases import Owner
+from airflow_claim_dispatch.storage.marks import Marks
 from airflow_claim_dispatch.storage.transaction import Transaction
 
 DUE = (
@@ -22,6 +24,13 @@ _UNPAUSED = """
     SELECT element.value AS type FROM {texts::types}
      WHERE NOT EXISTS (SELECT 1 FROM {types} p
                         WHERE p.type = element.value AND p.paused_at IS NOT NULL)
+"""
+
+_UNPAUSED_FROM = """
+    SELECT x.type, x.low FROM unnest(CAST(:types AS text[]),
+                                     CAST(CAST(:lows AS text[]) AS timestamptz[])) AS x(type, low)
+     WHERE NOT EXISTS (SELECT 1 FROM {types} p
+                        WHERE p.type = x.type AND p.paused_at IS NOT NULL)
 """
 
 _RUNNABLE = (
@@ -53,7 +62,8 @@ _CLAIM = f"""
 """
 
 # The oldest may all be held by a claimer that has not committed, and only their types be chosen.
-# This one goes from type to type and stops, with nothing else locked, once it has enough.
+# This one goes from type to type and stops, with nothing else locked, once it has enough. Of a
+# single type, it is all that is needed.
 _CLAIM_REST = f"""
     UPDATE {{actions}} {_MARK}, attempts = {{count:attempts}} + 1
      WHERE id = ANY (ARRAY (
@@ -63,6 +73,20 @@ _CLAIM_REST = f"""
          LIMIT :limit))
     RETURNING {_RUNNABLE}
 """
+
+
+def _beyond_marks(claim: str) -> str:
+    """Return a claim that begins, in each type, at its low-water mark."""
+    return (
+        claim.replace(_UNPAUSED, _UNPAUSED_FROM)
+        .replace("SELECT d.type FROM", "SELECT d.type, t.low FROM")
+        .replace("h.type", "h.type, h.low")
+        .replace("a.type = t.type", "a.type = t.type AND a.end_at >= t.low")
+        .replace("a.type = w.type", "a.type = w.type AND a.end_at >= w.low")
+    )
+
+
+_CLAIM_BEYOND, _CLAIM_REST_BEYOND = map(_beyond_marks, (_CLAIM, _CLAIM_REST))
 
 _DUE_OF_TYPE = f"""
     SELECT a.end_at, a.id FROM {{actions}} a WHERE a.type = :type AND {DUE}
@@ -97,8 +121,7 @@ _PENDING_TYPES = """
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """A claimed row as it was fetched; its payload is still text, and may be anything."""
 
     id: int
@@ -110,6 +133,9 @@ class Row:
     attempts: int
     fail_count: int
     expiries: int
+
+
+_order = itemgetter(Row._fields.index("end_at"), Row._fields.index("id"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +156,16 @@ class Taken:
     token: str
     rows: list[Row]
     suspects: Claim | None = None
+
+    @property
+    def claims(self) -> list[Taken | Claim]:
+        """The batch to run together and that of the suspects, where there is one."""
+        return [self] if self.suspects is None else [self, self.suspects]
+
+    @property
+    def amount(self) -> int:
+        """How many actions it holds in all."""
+        return sum(len(claim.rows) for claim in self.claims)
 
 
 def pending_types(tx: Transaction) -> list[str]:
@@ -161,15 +197,20 @@ def claim(tx: Transaction, types: Collection[str], limit: int, lease: float, own
 
 
 def claim_to_run(
-    tx: Transaction, types: Collection[str], limit: int, lease: float, owner: Owner
+    tx: Transaction,
+    types: Collection[str],
+    limit: int,
+    lease: float,
+    owner: Owner,
+    marks: Marks | None = None,
 ) -> Taken:
     """Claim like ``claim`` and take at once, for a claimer that runs what it claims.
 
-    Not idempotent: every call claims afresh.
+    Not idempotent: every call claims afresh. ``marks`` are those of a claimer that stays.
     """
     leases.reclaim(tx)
     token = leases.new_token()
-    rows = _claim_due(tx, types, limit, token)
+    rows = _claim_due(tx, types, limit, token, marks)
     return _run_lease(tx, token, rows, lease, owner, parent=None)
 
 
@@ -206,13 +247,38 @@ def _run_lease(
     return Taken(token, together, aside)
 
 
-def _claim_due(tx: Transaction, types: Collection[str], limit: int, token: str) -> list[Row]:
-    if tx.dialect is POSTGRES:
-        texts = tx.dialect.texts(types)
-        rows = _rows(tx, _CLAIM, types=texts, limit=limit, token=token)
-        if rest := limit - len(rows):
-            rows += _rows(tx, _CLAIM_REST, types=texts, limit=rest, token=token)
-        return sorted(rows, key=_order)
+def _claim_due(
+    tx: Transaction, types: Collection[str], limit: int, token: str, marks: Marks | None = None
+) -> list[Row]:
+    if tx.dialect is not POSTGRES:
+        return _claim_oldest(tx, types, limit, token)
+    lows = {} if marks is None else marks.lows()
+    rows = _claim_unlocked(tx, types, limit, token, lows)
+    if marks is not None and lows and len(rows) < limit:
+        # What lies behind the marks has waited for this.
+        rows += _claim_unlocked(tx, types, limit - len(rows), token, marks.sweep())
+        rows.sort(key=_order)
+    if marks is not None:
+        marks.move(rows)
+    return rows
+
+
+def _claim_unlocked(
+    tx: Transaction, types: Collection[str], limit: int, token: str, lows: Mapping[str, str]
+) -> list[Row]:
+    parameters: dict[str, Any] = {"types": tx.dialect.texts(types), "token": token}
+    first, rest = _CLAIM, _CLAIM_REST
+    if lows:
+        first, rest = _CLAIM_BEYOND, _CLAIM_REST_BEYOND
+        parameters["lows"] = [lows.get(type_, "-infinity") for type_ in types]
+    rows = [] if len(types) == 1 else _rows(tx, first, limit=limit, **parameters)
+    if missing := limit - len(rows):
+        rows += _rows(tx, rest, limit=missing, **parameters)
+    return sorted(rows, key=_order)
+
+
+def _claim_oldest(tx: Transaction, types: Collection[str], limit: int, token: str) -> list[Row]:
+    """In SQLite, where there is one writer, nothing can be locked by anybody else."""
     each = unpaused(tx, types)
     due = merge(*(tx.rows(_DUE_OF_TYPE, type=type_, limit=limit) for type_ in each))
     ids = [id_ for _, id_ in islice(due, limit)]
@@ -224,12 +290,8 @@ def _pass_on(tx: Transaction, ids: Sequence[int], token: str, new: str) -> list[
 
 
 def _rows(tx: Transaction, template: str, **parameters: Any) -> list[Row]:
-    rows = (Row(*row) for row in tx.rows(template, **parameters))
+    rows = map(Row._make, tx.rows(template, **parameters))
     return sorted(rows, key=_order)  # RETURNING has no order
-
-
-def _order(row: Row) -> tuple[Any, int]:
-    return row.end_at, row.id
 
 
 def _ids(rows: Sequence[Row]) -> list[int]:

@@ -145,6 +145,12 @@ _HELD = """
      ORDER BY created_at {lock}
 """
 
+_OF_EARLIER_TRIES = """
+    SELECT {text:token}, kind, owner, action_ids FROM {claims}
+     WHERE owner = :owner AND closed_at IS NULL AND try_number < :try_number
+     ORDER BY created_at {lock}
+"""
+
 _CLAIMS_OF = """
     SELECT {text:token}, kind, owner, action_ids FROM {claims}
      WHERE owner = :owner AND kind = 'claim' AND parent IS NULL
@@ -159,6 +165,12 @@ def held_by_earlier_tries(tx: Transaction, owner: Owner, parent: str) -> list[Le
     """
     rows = tx.rows(_HELD, owner=owner.name, try_number=owner.try_number, parent=parent)
     return [_lease(tx, row) for row in rows]
+
+
+def break_earlier_tries(tx: Transaction, owner: Owner) -> int:
+    """Break what earlier tries of ``owner`` left behind; return how many actions are free again."""
+    rows = tx.rows(_OF_EARLIER_TRIES, owner=owner.name, try_number=owner.try_number)
+    return sum(len(break_lease(tx, _lease(tx, row))) for row in rows)
 
 
 def claims_of(tx: Transaction, owner: Owner) -> list[Lease]:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import islice
+from json.encoder import encode_basestring
 from typing import Any
 
 from airflow_claim_dispatch.core.draft import NewAction
@@ -203,22 +204,22 @@ def _repeated(actions: Sequence[NewAction], receipts: list[Receipt | None]) -> l
 def _document(tx: Transaction, actions: list[NewAction]) -> str:
     rows = []
     for action in actions:
-        end_at, end_months, end_seconds = tx.dialect.moment(action.end_at, tx.now)
-        expires_at, months, seconds = tx.dialect.moment(action.expires_at, tx.now)
-        columns = {
-            "type": action.type,
-            "key": action.idempotency_key,
-            "end_at": end_at,
-            "end_months": end_months,
-            "end_seconds": end_seconds,
-            "expires_at": expires_at,
-            "expires_months": months,
-            "expires_seconds": seconds,
-        }
-        # What is absent is NULL.
-        head = json.dumps({name: value for name, value in columns.items() if value is not None})
-        rows.append(f'{head[:-1]},"payload":{action.document}}}')
+        # What is absent is NULL; most drafts are due at once.
+        head = f'"type":{encode_basestring(action.type)}'
+        if action.idempotency_key is not None:
+            head += f',"key":{encode_basestring(action.idempotency_key)}'
+        head += _moment(tx, "end", action.end_at)
+        if action.expires_at is not None:
+            head += _moment(tx, "expires", action.expires_at)
+        rows.append(f'{{{head},"payload":{action.document}}}')
     return f"[{','.join(rows)}]"
+
+
+def _moment(tx: Transaction, name: str, moment: datetime | Delay) -> str:
+    time, months, seconds = tx.dialect.moment(moment, tx.now)
+    if time is not None:
+        return f',"{name}_at":"{time}"'
+    return f',"{name}_months":{months},"{name}_seconds":{seconds}'
 
 
 def _identity(action: NewAction) -> tuple[str, str] | None:

@@ -43,7 +43,7 @@ def run_due(
     def take() -> Taken:
         nonlocal claimed
         taken = action_log.claim_to_run(types, limit, lease, owner)
-        claimed = len(taken.rows) + (len(taken.suspects.rows) if taken.suspects else 0)
+        claimed = taken.amount
         return taken
 
     batch = BatchRun(action_log, processors, owner, lease, execution or Execution())

@@ -22,6 +22,7 @@ from airflow_claim_dispatch.hooks import using_hook
 from airflow_claim_dispatch.metrics import MeasuredLog
 from airflow_claim_dispatch.publisher import Publisher
 from airflow_claim_dispatch.storage import backlog as backlogs
+from airflow_claim_dispatch.storage import claiming
 from airflow_claim_dispatch.storage.leases import Owner
 from airflow_claim_dispatch.triggers import ActionsDueTrigger
 
@@ -143,6 +144,32 @@ def test_what_is_lost_or_given_back_is_told_as_that(connected, statsd):
     assert heard["processed.mail"] == [1]
     # Nobody has taken the first again, so its type is known no more.
     assert heard["lost.unknown"] == [1]
+
+
+def test_what_is_written_beside_the_work_is_told_too(connected, statsd, monkeypatch):
+    """Results that a resident exchanges for more work, and those in a processor's transaction."""
+    monkeypatch.setattr(metrics, "BACKLOG_EVERY", 0)
+    Publisher(connected.engine).publish_many([lambda d: d.type("mail")] * 3)
+    with using_log() as log:
+        first = log.claim_to_run(["mail"], 1, 60, Owner("w"))
+        results = {first.token: [processed(first.rows[0].id)]}
+        lost, second = log.exchange(
+            results,
+            [first.token],
+            lambda tx: claiming.claim_to_run(tx, ["mail"], 2, 60, Owner("w")),
+        )
+        assert lost == {first.token: set()}
+        with_it, left = second.rows
+        log.settle_with(second.token, lambda _: processed(with_it.id))
+        log.settle_with(second.token, lambda _: released(left.id, NOW, failed=True))
+        log.settle("a0000000-0000-0000-0000-000000000000", [])
+        log.settle_with("a0000000-0000-0000-0000-000000000000", lambda _: processed(left.id))
+    heard = statsd.heard()
+    assert heard["claimed.mail"] == [1, 2]
+    assert heard["processed.mail"] == [1, 1]
+    assert heard["lost.mail"] == [1]
+    assert heard["backlog.mail"] == [2, 0]
+    assert "failed.mail" not in heard
 
 
 def test_a_watcher_tells_what_waits_although_nobody_claims(connected, statsd):
