@@ -159,8 +159,9 @@ _WORDS = {
             " AND (length(?) = 19"
             " OR (substr(?, 20, 1) = '.' AND substr(?, 21) NOT GLOB '*[^0-9]*')))"
         ),
-        # A column takes values of any type, and greater than every number is every text.
-        "text_check": _Check("typeof(?) <> 'blob'"),
+        # A column takes values of any type, and greater than every number is every text. What
+        # comes after a NUL is lost in JSON, so that no claim could name such a type.
+        "text_check": _Check("typeof(?) <> 'blob' AND instr(?, char(0)) = 0"),
         "count_check": _Check("typeof(?) = 'integer' AND ? >= 0"),
     },
 }
