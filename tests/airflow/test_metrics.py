@@ -26,7 +26,7 @@ from airflow_claim_dispatch.storage import claiming
 from airflow_claim_dispatch.storage.leases import Owner
 from airflow_claim_dispatch.triggers import ActionsDueTrigger
 
-pytest.importorskip("statsd")
+client = pytest.importorskip("statsd")
 
 NOW = timedelta(0)
 
@@ -43,10 +43,19 @@ class StatsD:
         self.clients: list = []
         self.port = self.socket.getsockname()[1]
 
+    def noting(self, init):
+        """Return what makes a client, and lets the test close it: Airflow never does."""
+
+        def noted(made, *args, **kwargs):
+            init(made, *args, **kwargs)
+            self.clients.append(made)
+
+        return noted
+
     def close(self) -> None:
         self.socket.close()
-        for client in self.clients:
-            client.close()
+        for made in self.clients:
+            made.close()
 
     def heard(self) -> dict[str, list[float]]:
         """Return what came since the last question about our names, by name."""
@@ -64,30 +73,27 @@ class StatsD:
 @pytest.fixture
 def statsd(monkeypatch):
     server = StatsD()
+    monkeypatch.setattr(client.StatsClient, "__init__", server.noting(client.StatsClient.__init__))
     monkeypatch.setenv("AIRFLOW__METRICS__STATSD_ON", "True")
     monkeypatch.setenv("AIRFLOW__METRICS__STATSD_HOST", "127.0.0.1")
     monkeypatch.setenv("AIRFLOW__METRICS__STATSD_PORT", str(server.port))
-    initialize(server)
+    initialize()
     yield server
     monkeypatch.undo()
-    initialize(server)
+    initialize()
     server.close()
 
 
-def initialize(server: StatsD) -> None:
+def initialize() -> None:
     """As a task's process does when it starts."""
     from airflow.sdk.observability.metrics.stats_utils import get_stats_factory
     from airflow.sdk.observability.stats import Stats
 
-    def factory():
-        logger = get_stats_factory()()
-        if client := getattr(logger, "statsd", None):
-            server.clients.append(client)
-        return logger
-
-    options = {"factory": factory, "export_legacy_names": False}
-    known = inspect.signature(Stats.initialize).parameters
-    Stats.initialize(**{name: value for name, value in options.items() if name in known})
+    before_3_3 = bool(inspect.signature(get_stats_factory).parameters)
+    if before_3_3:
+        Stats.initialize(factory=get_stats_factory(Stats))
+    else:
+        Stats.initialize(factory=get_stats_factory(), export_legacy_names=False)
 
 
 @processor("email.welcome", max_attempts=2)
@@ -126,7 +132,7 @@ def test_a_dag_run_tells_what_it_claimed_and_how_it_ended(connected, run_dag, st
 
 def test_with_a_backend_that_knows_tags_the_type_is_one(sqlite, statsd, monkeypatch):
     monkeypatch.setenv("AIRFLOW__METRICS__STATSD_INFLUXDB_ENABLED", "True")
-    initialize(statsd)
+    initialize()
     with using_hook() as hook:
         hook.quick("email.welcome, second=1", NOW, {})
     assert statsd.heard() == {"published,type=email.welcome__second_1": [1]}
