@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from airflow_claim_dispatch.notifications import PublishAction
     from airflow_claim_dispatch.operators import ClaimDispatchOperator
     from airflow_claim_dispatch.publisher import AsyncPublisher, Publisher
+    from airflow_claim_dispatch.residents import ResidentOperator
     from airflow_claim_dispatch.sensors import ClaimSensor
     from airflow_claim_dispatch.storage.action_log import ActionLog
     from airflow_claim_dispatch.upkeep import PublishActionOperator, PurgeActionsOperator
@@ -47,6 +48,7 @@ _HOMES = {
     "PurgeActionsOperator": "upkeep",
     "Receipt": "core.receipt",
     "Reject": "core.settlement",
+    "ResidentOperator": "residents",
     "Retention": "core.retention",
     "Retry": "core.settlement",
     "Skip": "core.settlement",
@@ -73,6 +75,7 @@ __all__ = [
     "PurgeActionsOperator",
     "Receipt",
     "Reject",
+    "ResidentOperator",
     "Retention",
     "Retry",
     "Skip",

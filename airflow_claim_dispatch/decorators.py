@@ -13,6 +13,7 @@ from airflow_claim_dispatch.core.processor import Processor
 
 if TYPE_CHECKING:
     from airflow.sdk import TaskGroup
+    from airflow.sdk.definitions.mappedoperator import MappedOperator
 
 
 class FunctionProcessor(Processor):
@@ -38,6 +39,13 @@ class FunctionProcessor(Processor):
         from airflow_claim_dispatch.groups import dispatch
 
         return dispatch(self, **{"group_id": self.function.__name__} | arguments)
+
+    def stay(self, stay: timedelta, *, residents: int = 1, **arguments: Any) -> MappedOperator:
+        """Make tasks that stay and run what becomes due; see ``residents.stay``."""
+        from airflow_claim_dispatch import residents as resident_shape
+
+        defaults = {"task_id": self.function.__name__}
+        return resident_shape.stay(self, stay=stay, residents=residents, **defaults | arguments)
 
 
 def processor(

@@ -96,7 +96,7 @@ class ClaimDispatchOperator(BaseOperator):
         from airflow_claim_dispatch.connections import using_log
         from airflow_claim_dispatch.tasks import owner_of, served_by
 
-        limit, lease, ti = self._checked_limit(), _seconds(self.lease), context["ti"]
+        limit, lease, ti = self._checked_limit(), seconds_of(self.lease), context["ti"]
         with using_log(self.claim_dispatch_conn_id, self.table) as action_log:
             pending = action_log.pending_types() if self.processors.prefixes else ()
             types = self.processors.among(pending)
@@ -194,7 +194,7 @@ class RunActionsOperator(BaseOperator):
         from airflow_claim_dispatch.tasks import airflow_execution, owner_of
         from airflow_claim_dispatch.worker.batch import BatchRun
 
-        lease, owner = _seconds(self.lease), owner_of(context["ti"])
+        lease, owner = seconds_of(self.lease), owner_of(context["ti"])
         token, ids = self.batch["token"], self.batch["ids"]
         with using_log(self.claim_dispatch_conn_id, self.table) as action_log:
             self._run = BatchRun(action_log, self.processors, owner, lease, airflow_execution())
@@ -243,7 +243,11 @@ def _whole(number: object) -> int:
         raise InvalidSetting(f"limit must be a whole number, not {number!r}") from None
 
 
-def _seconds(lease: timedelta | None) -> float:
+def seconds_of(lease: timedelta | None) -> float:
+    """Return a lease in seconds, that of the settings if it is None.
+
+    Raises InvalidSetting if it is shorter than a second.
+    """
     seconds = settings.get_int("lease") if lease is None else lease.total_seconds()
     if seconds < 1:
         raise InvalidSetting(f"lease must be at least one second, not {lease}")

@@ -147,13 +147,15 @@ class Draft:
             raise InvalidAction(
                 f"on_conflict={self._on_conflict!r} needs an idempotency key to conflict on"
             )
-        self._check_expiry()
+        if self._expires_at is not None:
+            self._check_expiry()
         rules = list(self._rules)
         if rules:
             evaluator.check(rules)
+        meta = {**trace, **self._meta} if trace else self._meta
         return NewAction(
             type=self._type,
-            document=encode(self._text, rules, {**trace, **self._meta}, max_bytes),
+            document=encode(self._text, rules, meta, max_bytes),
             end_at=self._end_at,
             expires_at=self._expires_at,
             idempotency_key=self._key,
@@ -163,8 +165,6 @@ class Draft:
 
     def _check_expiry(self) -> None:
         earliest, latest = self._end_at, self._expires_at
-        if latest is None:
-            return
         if isinstance(earliest, Delay) and isinstance(latest, Delay):
             late = latest.months == earliest.months and latest.seconds <= earliest.seconds
         elif isinstance(earliest, datetime) and isinstance(latest, datetime):

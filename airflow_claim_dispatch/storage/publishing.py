@@ -134,9 +134,10 @@ def _unchanged(tx: Transaction, type_: str, key: str) -> Receipt:
 
 
 def _insert(tx: Transaction, actions: list[NewAction]) -> list[Receipt]:
+    identities = [_identity(action) for action in actions]
     first_of_key: dict[Any, int] = {}
-    for index, action in enumerate(actions):
-        first_of_key.setdefault(_identity(action) or index, index)
+    for index, identity in enumerate(identities):
+        first_of_key.setdefault(identity or index, index)
     written = sorted(first_of_key.values())
     inserted = tx.rows(_INSERT, document=_document(tx, [actions[i] for i in written]))
     if any(soon for *_, soon in inserted):
@@ -147,11 +148,10 @@ def _insert(tx: Transaction, actions: list[NewAction]) -> list[Receipt]:
     keyless: dict[str, Iterator[int]] = {}
     for type_ in {type_ for _, type_, key, _ in inserted if key is None}:
         keyless[type_] = iter(sorted(i for i, t, key, _ in inserted if key is None and t == type_))
-    taken = _find(tx, [i for a in actions if (i := _identity(a)) and i not in keyed])
+    taken = _find(tx, [identity for identity in identities if identity and identity not in keyed])
 
     receipts = []
-    for index, action in enumerate(actions):
-        identity = _identity(action)
+    for index, (action, identity) in enumerate(zip(actions, identities, strict=True)):
         if identity is None:
             receipts.append(Receipt("published", next(keyless[action.type])))
         elif identity in keyed and first_of_key[identity] == index:

@@ -1,4 +1,4 @@
-"""The library as its users run it: ``Publisher`` and ``run_due``."""
+"""The library as its users run it: ``Publisher`` and the resident."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ class Ours:
 
     name = "airflow-claim-dispatch"
     one_by_one = False
+    keeps = True
 
     def __init__(self, server: Server, database: str = "ours") -> None:
         self.database = database
         self.server = server
         self.log = ActionLog(server.create(database))
-        self.processors = processors()
+        self.processors = processors(keeps=self.keeps)
         migrate(self.log.engine)
 
     def empty(self) -> None:
@@ -48,3 +49,13 @@ class Ours:
         processed = resident.drain().counts["processed"]
         if processed != amount:
             raise RuntimeError(f"{processed} of {amount} actions were processed")
+
+
+class OursDeleting(Ours):
+    """The same, with ``delete_on_success``."""
+
+    name = "airflow-claim-dispatch, deleting"
+    keeps = False
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(server, "ours_deleting")
