@@ -28,6 +28,8 @@ MAX_KEY_LENGTH = 255
 
 _JSON_LOGIC = JsonLogic()
 
+_NO_TRACE: Payload = MappingProxyType({})
+
 
 class NewAction(NamedTuple):
     """A checked draft: exactly what will be written."""
@@ -129,9 +131,12 @@ class Draft:
         return all(bool(gate(self._payload)) is wanted for gate, wanted in self._gates)
 
     def check(
-        self, max_bytes: int = DEFAULT_MAX_BYTES, evaluator: RuleEvaluator = _JSON_LOGIC
+        self,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+        evaluator: RuleEvaluator = _JSON_LOGIC,
+        trace: Payload = _NO_TRACE,
     ) -> NewAction:
-        """Return what will be written.
+        """Return what will be written; ``trace`` is meta too, unless the draft's own says it.
 
         Raises InvalidAction if the type is missing, the expiry lies before the earliest time, the
         document is larger than ``max_bytes``, or a rule does not compile.
@@ -147,9 +152,10 @@ class Draft:
         rules = list(self._rules)
         if rules:
             evaluator.check(rules)
+        meta = {**trace, **self._meta} if trace else self._meta
         return NewAction(
             type=self._type,
-            document=encode(self._text, rules, self._meta, max_bytes),
+            document=encode(self._text, rules, meta, max_bytes),
             end_at=self._end_at,
             expires_at=self._expires_at,
             idempotency_key=self._key,

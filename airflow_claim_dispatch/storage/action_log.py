@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 from airflow_claim_dispatch.core.draft import NewAction
 from airflow_claim_dispatch.core.flow import Flow
 from airflow_claim_dispatch.core.receipt import Receipt
+from airflow_claim_dispatch.core.retention import Retention
 from airflow_claim_dispatch.core.settlement import Settlement
 from airflow_claim_dispatch.core.times import Delay
 from airflow_claim_dispatch.storage import (
+    backlog,
     claiming,
+    deaths,
     leases,
     limits,
     outlook,
@@ -22,7 +25,9 @@ from airflow_claim_dispatch.storage import (
     settling,
 )
 from airflow_claim_dispatch.storage import stats as statistics
+from airflow_claim_dispatch.storage.backlog import Backlog
 from airflow_claim_dispatch.storage.claiming import Claim, Taken
+from airflow_claim_dispatch.storage.deaths import Death
 from airflow_claim_dispatch.storage.desk import Desk
 from airflow_claim_dispatch.storage.dialects import DIALECTS, Dialect
 from airflow_claim_dispatch.storage.engines import open_engine
@@ -30,6 +35,7 @@ from airflow_claim_dispatch.storage.leases import Owner
 from airflow_claim_dispatch.storage.limits import Standing
 from airflow_claim_dispatch.storage.names import DEFAULT_TABLE, Names
 from airflow_claim_dispatch.storage.outlook import Outlook
+from airflow_claim_dispatch.storage.retention import BATCH_SIZE, Purge, Purged
 from airflow_claim_dispatch.storage.stats import TypeStats
 from airflow_claim_dispatch.storage.transaction import (
     SqlAlchemyTransaction,
@@ -187,9 +193,23 @@ class ActionLog:
         """Say what is claimable, and when to look again; see ``outlook.look``."""
         return self.transact(lambda tx: outlook.look(tx, types, prefixes, ignored), writes=False)
 
+    def backlog(self, types: Collection[str], prefixes: Collection[str] = ()) -> list[Backlog]:
+        """Count what is due, up to a bound; see ``backlog.backlog``."""
+        return self.transact(lambda tx: backlog.backlog(tx, types, prefixes), writes=False)
+
+    def deaths(self, types: Collection[str], prefixes: Collection[str] = ()) -> set[Death]:
+        """Return the newest deaths; see ``deaths.deaths``."""
+        return self.transact(lambda tx: deaths.deaths(tx, types, prefixes), writes=False)
+
     def stats(self) -> list[TypeStats]:
         """Count the log by type and state."""
         return self.transact(statistics.stats, writes=False)
+
+    def purge(
+        self, retention: Retention, *, dry_run: bool = False, batch_size: int = BATCH_SIZE
+    ) -> Purged:
+        """Delete what has been settled for long enough, in many transactions; see ``Purge``."""
+        return Purge(self, retention, dry_run=dry_run, batch_size=batch_size).run()
 
     def now(self) -> datetime:
         """Return the time by the clock that counts."""

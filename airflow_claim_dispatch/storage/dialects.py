@@ -147,7 +147,9 @@ POSTGRES = Dialect(
             )
         ),
         "lock": "FOR UPDATE",
-        "skip_locked": "FOR UPDATE SKIP LOCKED",
+        "skip_locked": Fragment(
+            lambda table: f"FOR UPDATE{f' OF {table}' if table else ''} SKIP LOCKED"
+        ),
         # Whoever may INSERT may write the largest number: one more would fail the whole statement.
         "count": Fragment(lambda column: f"least({column}, {_MOST})"),
         "document": Fragment(
@@ -226,7 +228,7 @@ SQLITE = _Sqlite(
         "text": Fragment(lambda column: column),
         "locked": Fragment(lambda condition: f"IN (SELECT id FROM {{actions}} WHERE {condition})"),
         "lock": "",
-        "skip_locked": "",
+        "skip_locked": Fragment(lambda _: ""),
         "count": Fragment(lambda column: f"min({column}, {_MOST})"),
         "document": Fragment(_sqlite_columns),
         "moment": Fragment(lambda prefix: f"x.{prefix}_at"),

@@ -54,10 +54,12 @@ _REPLACE = f"""
     RETURNING {{actions}}.id, {{actions}}.end_at <= {{after:{SOON}}}
 """
 
-# The row that cannot be replaced any more lets go of the key, but remembers it.
+# The row that cannot be replaced any more lets go of the key, but remembers it. If it has ended, it
+# keeps the time at which it did.
 _FREE_KEY = """
     UPDATE {actions}
-       SET payload = {with_key_moved}, idempotency_key = NULL, updated_at = {now}
+       SET payload = {with_key_moved}, idempotency_key = NULL,
+           updated_at = CASE WHEN outcome IS NULL THEN {now} ELSE updated_at END
      WHERE type = :type AND idempotency_key = :key
        AND (outcome IS NOT NULL OR claim_token IS NOT NULL)
 """

@@ -29,6 +29,7 @@ _SETTLE = f"""
            visible_at = CASE WHEN x.outcome IS NULL THEN {{after:x.delay}} END,
            fail_count = {{count:fail_count}} + x.failed,
            last_error = coalesce(x.error, last_error),
+           died_at = CASE WHEN x.outcome = 'dead' THEN {{now}} END,
            updated_at = {{now}}
       FROM {{document:action bigint, outcome text, delay double precision, failed int, error text}}
      WHERE {{actions}}.id = x.action AND {{actions}}.id {{locked:{_HELD}}}

@@ -25,6 +25,7 @@ _COLUMNS_AND_CHECKS = """
     expiries        integer NOT NULL DEFAULT 0 CHECK ({count_check:expiries}),
     last_error      {text},
     outcome         {text} CHECK (outcome IN ('processed', 'skipped', 'dead', 'cancelled')),
+    died_at         {time},
     created_at      {time} NOT NULL DEFAULT {now},
     updated_at      {time} NOT NULL DEFAULT {now},
     CONSTRAINT {c}_claimed CHECK ((claimed_at IS NULL) = (claim_token IS NULL)),
@@ -153,6 +154,8 @@ _INDEXES = [
         "CREATE INDEX {i}_ended ON {actions} (type, outcome, id)"
         " WHERE outcome IN ('dead', 'skipped', 'cancelled')"
     ),
+    # Of the dead alone, which are few. A column of its own: no claim changes it.
+    "CREATE INDEX {i}_dead ON {actions} (type, died_at) WHERE outcome = 'dead'",
     "CREATE INDEX {ic}_open ON {claims} (lease_until) WHERE closed_at IS NULL",
     # For people, too: what was lately run, and who held an action before.
     "CREATE INDEX {ic}_created ON {claims} (created_at)",
@@ -203,8 +206,9 @@ _WORDS = {
             " AND (length(?) = 19"
             " OR (substr(?, 20, 1) = '.' AND substr(?, 21) NOT GLOB '*[^0-9]*')))"
         ),
-        # A column takes values of any type, and greater than every number is every text.
-        "text_check": _Check("typeof(?) <> 'blob'"),
+        # A column takes values of any type, and greater than every number is every text. What
+        # comes after a NUL is lost in JSON, so that no claim could name such a type.
+        "text_check": _Check("typeof(?) <> 'blob' AND instr(?, char(0)) = 0"),
         "count_check": _Check("typeof(?) = 'integer' AND ? >= 0"),
     },
 }
