@@ -28,8 +28,9 @@ def test_residents_stay_side_by_side_and_run_what_is_due(connected, run_dag, row
     ran = run_dag(residing())
     assert ran.state == "success"
     assert ran.states("send") == ["success"] * 2
-    assert ran.xcom("send", map_index=0) == {"processed": 5}
-    assert ran.xcom("send", map_index=1) == {}
+    # Mapped tasks run in any order here: which of them is first is open.
+    tallies = [ran.xcom("send", map_index=index) for index in (0, 1)]
+    assert sorted(tallies, key=len) == [{}, {"processed": 5}]
     assert rows(connected, "outcome") == ["processed"] * 5
     (type_,) = connected.stats()
     assert type_.served_by.endswith("/residing/send")
