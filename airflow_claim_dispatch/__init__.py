@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from airflow_claim_dispatch.assets import ActionsDue
     from airflow_claim_dispatch.core.action import Action
     from airflow_claim_dispatch.core.draft import Draft
+    from airflow_claim_dispatch.core.flow import Rate
     from airflow_claim_dispatch.core.processor import Processor
     from airflow_claim_dispatch.core.receipt import Receipt
     from airflow_claim_dispatch.core.settlement import Reject, Retry, Skip, Snooze
@@ -41,6 +42,7 @@ _HOMES = {
     "Filter": "storage.states",
     "Processor": "core.processor",
     "Publisher": "publisher",
+    "Rate": "core.flow",
     "Receipt": "core.receipt",
     "Reject": "core.settlement",
     "ResidentOperator": "residents",
@@ -64,6 +66,7 @@ __all__ = [
     "Filter",
     "Processor",
     "Publisher",
+    "Rate",
     "Receipt",
     "Reject",
     "ResidentOperator",

@@ -94,6 +94,7 @@ def run(parsed: Namespace) -> int:
             float(settings.get_int("lease")),
             Execution(settings.rule_evaluator(), max_attempts=settings.get_int("max_attempts")),
             on_start=lambda batch: signal.signal(signal.SIGTERM, lambda *_: batch.stop()),
+            served_by="claim-dispatch run",
         )
     terminal.say(parsed, report, "  ".join(f"{name}={number}" for name, number in report.items()))
     return 0

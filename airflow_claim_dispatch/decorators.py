@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_claim_dispatch.core.action import check_type
 from airflow_claim_dispatch.core.errors import InvalidProcessor
+from airflow_claim_dispatch.core.flow import Rate
 from airflow_claim_dispatch.core.processor import Processor
 
 if TYPE_CHECKING:
@@ -54,6 +55,10 @@ def processor(
     retry_delay: timedelta | None = None,
     max_retry_delay: timedelta | None = None,
     give_up_after: timedelta | None = None,
+    max_in_flight: int | None = None,
+    rate: Rate | None = None,
+    priority: int | None = None,
+    expected_duration: timedelta | None = None,
     delete_on_success: bool = False,
 ) -> Callable[[Callable[..., object]], FunctionProcessor]:
     """Make a function of one action the processor of ``types``.
@@ -63,9 +68,8 @@ def processor(
     acknowledgement or not at all.
 
     The function returns when the work is done, and raises when it is not. The other arguments are
-    those of ``RetryPolicy``, and ``delete_on_success``, with which the row of a processed action is
-    deleted; its idempotency key is then free again. Raises InvalidProcessor for a generator, or for
-    a function of other arguments; InvalidType for a type that is no type.
+    the attributes of ``Processor``. Raises InvalidProcessor for a generator, or for a function of
+    other arguments; InvalidType for a type that is no type.
     """
     if not types or callable(types[0]):
         raise InvalidProcessor('name at least one type: @processor("email.welcome")')
@@ -75,6 +79,10 @@ def processor(
         "max_retry_delay": max_retry_delay,
         "give_up_after": give_up_after,
         "delete_on_success": delete_on_success,
+        "max_in_flight": max_in_flight,
+        "rate": rate,
+        "priority": priority,
+        "expected_duration": expected_duration,
     }
 
     def decorate(function: Callable[..., object]) -> FunctionProcessor:
@@ -91,7 +99,8 @@ def processor(
         for name, value in options.items():
             if value is not None:
                 setattr(made, name, value)
-        made.retry_policy()  # raises if its numbers are off
+        made.retry_policy()  # these raise if their numbers are off
+        made.flow()
         return made
 
     return decorate

@@ -8,16 +8,26 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 from airflow_claim_dispatch.core.draft import NewAction
+from airflow_claim_dispatch.core.flow import Flow
 from airflow_claim_dispatch.core.receipt import Receipt
 from airflow_claim_dispatch.core.settlement import Settlement
 from airflow_claim_dispatch.core.times import Delay
-from airflow_claim_dispatch.storage import claiming, leases, outlook, publishing, serving, settling
+from airflow_claim_dispatch.storage import (
+    claiming,
+    leases,
+    limits,
+    outlook,
+    publishing,
+    serving,
+    settling,
+)
 from airflow_claim_dispatch.storage import stats as statistics
 from airflow_claim_dispatch.storage.claiming import Claim, Taken
 from airflow_claim_dispatch.storage.desk import Desk
 from airflow_claim_dispatch.storage.dialects import DIALECTS, Dialect
 from airflow_claim_dispatch.storage.engines import open_engine
 from airflow_claim_dispatch.storage.leases import Owner
+from airflow_claim_dispatch.storage.limits import Standing
 from airflow_claim_dispatch.storage.names import DEFAULT_TABLE, Names
 from airflow_claim_dispatch.storage.outlook import Outlook
 from airflow_claim_dispatch.storage.stats import TypeStats
@@ -158,9 +168,15 @@ class ActionLog:
         """End a lease that holds nothing any more."""
         self.transact(lambda tx: leases.close(tx, token))
 
-    def serve(self, types: Collection[str], served_by: str) -> dict[str, str]:
-        """Note who serves ``types``; see ``serving.serve``."""
-        return self.transact(lambda tx: serving.serve(tx, types, served_by))
+    def serve(
+        self, types: Collection[str], served_by: str, flows: Mapping[str, Flow] | None = None
+    ) -> dict[str, str]:
+        """Note who serves ``types``, and with which flow control; see ``serving.serve``."""
+        return self.transact(lambda tx: serving.serve(tx, types, served_by, flows))
+
+    def limits(self, types: Collection[str]) -> dict[str, Standing]:
+        """Say where the limits of ``types`` stand; see ``limits.of``."""
+        return self.transact(lambda tx: limits.of(tx, types), writes=False)
 
     def look(
         self,

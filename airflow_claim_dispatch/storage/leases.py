@@ -17,9 +17,9 @@ _RECLAIM_AT_ONCE = 100
 
 _OPEN = """
     INSERT INTO {claims}
-           (token, kind, parent, owner, try_number, action_ids, lease_until, created_at)
+           (token, kind, parent, owner, try_number, action_ids, types, lease_until, created_at)
     VALUES ({token::token}, :kind, {token::parent}, :owner, :try_number, {array::ids},
-            {after::lease}, {now})
+            {text_array::types}, {after::lease}, {now})
 """
 
 _RENEW = """
@@ -83,13 +83,18 @@ def open_lease(
     kind: Kind,
     owner: Owner,
     ids: Iterable[int],
+    types: Iterable[str],
     lease: float,
     parent: str | None = None,
 ) -> None:
-    """Write the lease that ``token`` stands for; ``lease`` is in seconds."""
+    """Write the lease that ``token`` stands for: ``ids``, of these ``types``, for so many seconds.
+
+    The types tell whoever counts what is in flight which leases to look into.
+    """
     tx.rows(
         _OPEN, token=token, kind=kind, parent=parent, owner=owner.name,
-        try_number=owner.try_number, ids=tx.dialect.ids(ids), lease=lease,
+        try_number=owner.try_number, ids=tx.dialect.ids(ids), types=tx.dialect.texts(types),
+        lease=lease,
     )  # fmt: skip
 
 

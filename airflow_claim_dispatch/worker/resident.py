@@ -110,6 +110,8 @@ class Resident(BatchRun):
                     self._bell.wait(_REST_AFTER_ERROR)
                 elif taken.amount:
                     self._run_batch(taken, is_last=monotonic() >= end)
+                elif self._ended:
+                    pass  # a limit was full with what has ended meanwhile: ask again
                 elif drains:
                     break
                 else:
@@ -131,7 +133,7 @@ class Resident(BatchRun):
             leases.break_earlier_tries(tx, self._owner)
         types = self._types(tx)
         if self._served_by is not None and monotonic() >= self._served_at + _SERVE_SECONDS:
-            serving.serve(tx, types, self._served_by)
+            serving.serve(tx, types, self._served_by, self._processors.flows(types))
             self._served_at = monotonic()
         return claiming.claim_to_run(tx, types, amount, self._lease, self._owner, self._marks)
 

@@ -33,13 +33,13 @@ PARAMETERS = {
 }
 
 
-def prepared(log, template: str) -> tuple[str, str]:
+def prepared(log, template: str, parameters: dict[str, tuple[str, str]]) -> tuple[str, str]:
     """Return PREPARE and EXECUTE of a statement, with its parameters by number."""
     statement = log.dialect.render(template, log.names)
-    for number, name in enumerate(PARAMETERS, 1):
+    for number, name in enumerate(parameters, 1):
         statement = re.sub(rf"(?<!:):{name}\b", f"${number}", statement)
-    types = ", ".join(type_ for type_, _ in PARAMETERS.values())
-    values = ", ".join(value for _, value in PARAMETERS.values())
+    types = ", ".join(type_ for type_, _ in parameters.values())
+    values = ", ".join(value for _, value in parameters.values())
     return f"PREPARE claim ({types}) AS {statement}", f"EXECUTE claim ({values})"
 
 
@@ -49,8 +49,10 @@ def nodes(plan: dict):
         yield from nodes(child)
 
 
-def plan_of(connection, log, mode: str) -> list[dict]:
-    prepare, run = prepared(log, claiming._CLAIM)
+def plan_of(
+    connection, log, mode: str, template: str = claiming._CLAIM, parameters: dict = PARAMETERS
+) -> list[dict]:
+    prepare, run = prepared(log, template, parameters)
     connection.exec_driver_sql(f"SET LOCAL plan_cache_mode = {mode}")
     connection.exec_driver_sql(prepare)
     explained = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {run}").scalar_one()

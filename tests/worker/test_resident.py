@@ -13,6 +13,7 @@ from sqlalchemy import text
 
 from airflow_claim_dispatch.core.action import Action
 from airflow_claim_dispatch.core.draft import Draft
+from airflow_claim_dispatch.core.flow import Flow
 from airflow_claim_dispatch.core.processor import Processor, Processors
 from airflow_claim_dispatch.core.settlement import Reject, Retry, Snooze
 from airflow_claim_dispatch.decorators import processor
@@ -292,3 +293,39 @@ def test_what_lies_behind_a_low_water_mark_is_swept_up(postgres_log: ActionLog):
     assert claim(5) == [21, 11, 12, 13, 14]
     log.publish([Draft().type("mail").eligible_at(log.clock() - timedelta(hours=1)).check()])
     assert claim(10) == [22, 15, 16, 17, 18, 19, 20]
+
+
+def test_a_limit_that_its_own_batch_fills_holds_it_up_no_longer_than_that_batch(log: ActionLog):
+    running, most = set(), []
+
+    @processor("mail", max_in_flight=2)
+    def limited(action: Action) -> None:
+        running.add(action.id)
+        in_flight = log.limits(["mail"])["mail"].in_flight
+        most.append(in_flight)
+
+    publish(log, 10)
+    resident = Resident(
+        log, Processors(limited), ME, 60, STOPPABLE, limit=2, served_by="us/mails/stay"
+    )
+    assert resident.drain().as_dict() == {"processed": 10}
+    assert len(running) == 10
+    assert set(most) <= {1, 2}
+
+
+def test_a_resident_whose_type_is_limited_while_it_stays_keeps_to_that_from_its_next_claim(live):
+    """Its low-water marks are of a time without limits."""
+    log = live
+    publish(log, 30)
+    resident = resident_of(log, send, limit=10)
+    thread = staying(resident)
+    try:
+        eventually(lambda: rows(log, "outcome").count("processed") == 30)
+        log.serve(["mail"], "us", {"mail": Flow(limited_with="mail", max_in_flight=1)})
+        others = log.claim_to_run(["mail"], 1, 60, Owner("others"))
+        assert others.amount == 0
+        publish(log, 5)
+        eventually(lambda: rows(log, "outcome").count("processed") == 35)
+    finally:
+        resident.stop()
+        thread.join(10)

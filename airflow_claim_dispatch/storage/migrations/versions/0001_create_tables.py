@@ -34,6 +34,17 @@ _COLUMNS_AND_CHECKS = """
     CONSTRAINT {c}_cancelled CHECK (coalesce(outcome, '') <> 'cancelled' OR claim_token IS NULL)
 """
 
+# Types with one `limited_with` share their limits. `starts` is of those that the rate still counts.
+_FLOW = """
+    limited_with  text,
+    max_in_flight integer CHECK (max_in_flight > 0),
+    rate_count    integer CHECK (rate_count > 0),
+    rate_seconds  double precision CHECK (rate_seconds > 0),
+    priority      integer NOT NULL DEFAULT 0,
+    starts        text,
+    CHECK ((rate_count IS NULL) = (rate_seconds IS NULL)),
+    CHECK (limited_with IS NOT NULL OR (max_in_flight IS NULL AND rate_count IS NULL))"""
+
 # No claim column stands in an index or in an index's predicate: claim, take and release change
 # nothing that is indexed, so Postgres updates in place (HOT), on pages
 # that fillfactor keeps half free.
@@ -55,6 +66,7 @@ CREATE TABLE {claims} (
     owner       text NOT NULL,
     try_number  integer NOT NULL,
     action_ids  bigint[] NOT NULL,
+    types       text[] NOT NULL,
     lease_until timestamptz NOT NULL,
     closed_at   timestamptz,
     created_at  timestamptz NOT NULL
@@ -62,13 +74,13 @@ CREATE TABLE {claims} (
 """,
     # Compressing a thousand numbers takes Postgres longer than all else that a lease costs.
     "ALTER TABLE {claims} ALTER COLUMN action_ids SET STORAGE EXTERNAL",
-    """
-CREATE TABLE {types} (
+    f"""
+CREATE TABLE {{types}} (
     type      text PRIMARY KEY,
     served_by text,
     served_at timestamptz,
     paused_at timestamptz,
-    paused_by text
+    paused_by text,{_FLOW}
 )
 """,
     """
@@ -102,18 +114,19 @@ CREATE TABLE {claims} (
     owner       text NOT NULL,
     try_number  integer NOT NULL,
     action_ids  text NOT NULL,
+    types       text NOT NULL,
     lease_until text NOT NULL,
     closed_at   text,
     created_at  text NOT NULL
 )
 """,
-    """
-CREATE TABLE {types} (
+    f"""
+CREATE TABLE {{types}} (
     type      text PRIMARY KEY,
     served_by text,
     served_at text,
     paused_at text,
-    paused_by text
+    paused_by text,{_FLOW}
 )
 """,
     """
