@@ -14,10 +14,10 @@ _NEWEST = 200
 
 _TYPES = """
     WITH RECURSIVE dying (type) AS (
-        SELECT min(type) FROM {actions} WHERE outcome = 'dead'
+        SELECT min(type) FROM {actions} WHERE outcome = 'dead' AND died_at IS NOT NULL
         UNION ALL
         SELECT (SELECT min(a.type) FROM {actions} a
-                 WHERE a.outcome = 'dead' AND a.type > dying.type)
+                 WHERE a.outcome = 'dead' AND a.died_at IS NOT NULL AND a.type > dying.type)
           FROM dying WHERE dying.type IS NOT NULL)
     SELECT type FROM dying WHERE type IS NOT NULL
 """

@@ -84,8 +84,8 @@ def test_replacing_a_dead_action_is_no_new_death(log, clock):
 
 
 @pytest.mark.parametrize("prefixes", [(), ("",)])
-def test_a_look_reads_the_dead_alone(postgres_log, prefixes):
-    log = postgres_log
+def test_a_look_reads_the_dead_alone(fresh_log, prefixes):
+    log = fresh_log
     execute(
         log,
         "INSERT INTO action_logs (type, payload, end_at, outcome, processed_at, died_at)"

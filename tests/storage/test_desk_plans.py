@@ -39,13 +39,13 @@ class Explained(SqlAlchemyTransaction):
 
 
 @pytest.fixture(params=["fresh", "analyzed"])
-def filled(request, postgres_log):
+def filled(request, fresh_log):
     """A log of many rows, whose statistics are missing or true."""
-    execute(postgres_log, "SET max_parallel_workers_per_gather = 0")
-    execute(postgres_log, FILL)
+    execute(fresh_log, "SET max_parallel_workers_per_gather = 0")
+    execute(fresh_log, FILL)
     if request.param == "analyzed":
-        execute(postgres_log, "ANALYZE action_logs")
-    return postgres_log
+        execute(fresh_log, "ANALYZE action_logs")
+    return fresh_log
 
 
 def scans(log, ask):

@@ -9,8 +9,7 @@ from sqlalchemy import event
 from story import execute, limit, publish
 from test_plans import FILL, PARAMETERS, SERVED, plan_of
 
-from airflow_claim_dispatch.storage import limits, migrate, rationing
-from airflow_claim_dispatch.storage.action_log import ActionLog
+from airflow_claim_dispatch.storage import limits, rationing
 from airflow_claim_dispatch.storage.leases import Owner
 
 CLAIMER = Owner("claimer")
@@ -19,13 +18,9 @@ MODES = ("force_custom_plan", "force_generic_plan")
 
 
 @pytest.fixture
-def full_log(empty_postgres, clock):
-    """A log in a database of its own: statistics outlive a TRUNCATE, and would bend other plans."""
-    log = ActionLog(empty_postgres, clock=clock)
-    migrate.migrate(log.engine)
-    execute(log, FILL)
-    yield log
-    log.engine.dispose()
+def full_log(fresh_log):
+    execute(fresh_log, FILL)
+    return fresh_log
 
 
 def statements(log, types, most):

@@ -61,8 +61,8 @@ def plan_of(
     return list(nodes(document[0]["Plan"]))
 
 
-def test_a_claim_reads_only_what_it_claims(postgres_log):
-    log = postgres_log
+def test_a_claim_reads_only_what_it_claims(fresh_log):
+    log = fresh_log
     execute(log, FILL)
     for analyzed in (False, True):
         for mode in ("force_custom_plan", "force_generic_plan"):
@@ -88,9 +88,9 @@ def assert_reads_only_what_it_claims(plan: list[dict]) -> None:
     assert locked["Plans"][0]["Node Type"] == "Index Scan"
 
 
-def test_a_purge_walks_along_the_primary_keys(postgres_log):
+def test_a_purge_walks_along_the_primary_keys(fresh_log):
     """One look at each row, whatever the plan's mode: no batch scans what others have seen."""
-    log = postgres_log
+    log = fresh_log
     execute(log, FILL)
     execute(log, LEASES)
     for analyzed in (False, True):
@@ -110,10 +110,11 @@ def test_a_purge_walks_along_the_primary_keys(postgres_log):
 
 LEASES = """
     INSERT INTO action_claims
-           (token, kind, owner, try_number, action_ids, lease_until, closed_at, created_at)
+           (token, kind, owner, try_number, action_ids, types, lease_until, closed_at,
+            created_at)
     SELECT lpad(to_hex(g), 32, '0')::uuid, 'run', g::text, 1,
            ARRAY(SELECT i FROM generate_series(g * 100, g * 100 + 99) i),
-           '2026-01-01', '2026-01-01', '2026-01-01'
+           '{}', '2026-01-01', '2026-01-01', '2026-01-01'
       FROM generate_series(1, 2000) g
 """
 
