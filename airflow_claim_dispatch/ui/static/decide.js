@@ -1,0 +1,2 @@
+import { h } from "./react.js"; export const DecideBar = () => h("p", null, "decide");
+export const DecideButtons = () => null;
