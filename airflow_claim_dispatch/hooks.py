@@ -12,6 +12,7 @@ from airflow_claim_dispatch import settings
 from airflow_claim_dispatch.connections import open_log
 from airflow_claim_dispatch.publisher import PublishingVerbs
 from airflow_claim_dispatch.storage.action_log import ActionLog
+from airflow_claim_dispatch.storage.desk import Desk
 from airflow_claim_dispatch.storage.transaction import Transaction
 
 T = TypeVar("T")
@@ -43,6 +44,11 @@ class ClaimDispatchHook(PublishingVerbs, BaseHook):
     def action_log(self) -> ActionLog:
         """The log itself."""
         return open_log(self.claim_dispatch_conn_id, self.table)
+
+    @property
+    def desk(self) -> Desk:
+        """Where people see the log and steer it: list, why, requeue, pause and the rest."""
+        return self.action_log.desk
 
     def get_conn(self) -> Any:
         """Return a SQLAlchemy connection to the log's database."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from airflow.sdk.exceptions import (
     AirflowFailException,
@@ -16,6 +15,7 @@ from airflow_claim_dispatch import settings
 from airflow_claim_dispatch.core.execution import Execution, Words
 from airflow_claim_dispatch.core.settlement import Reject, Skip
 from airflow_claim_dispatch.storage.leases import Owner
+from airflow_claim_dispatch.storage.lineage import owner_name
 
 if TYPE_CHECKING:
     from airflow.sdk.types import RuntimeTaskInstanceProtocol
@@ -30,7 +30,7 @@ _WORDS = Words(
 def owner_of(ti: RuntimeTaskInstanceProtocol) -> Owner:
     """Return the name under which this task instance claims: the same in each of its tries."""
     parts = (settings.get("deployment"), ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
-    return Owner("/".join(quote(str(part), safe=":+") for part in parts), ti.try_number)
+    return Owner(owner_name(*parts), ti.try_number)
 
 
 def served_by(ti: RuntimeTaskInstanceProtocol) -> str:

@@ -14,6 +14,7 @@ from airflow_claim_dispatch.core.times import Delay
 from airflow_claim_dispatch.storage import claiming, leases, outlook, publishing, serving, settling
 from airflow_claim_dispatch.storage import stats as statistics
 from airflow_claim_dispatch.storage.claiming import Claim, Taken
+from airflow_claim_dispatch.storage.desk import Desk
 from airflow_claim_dispatch.storage.dialects import DIALECTS, Dialect
 from airflow_claim_dispatch.storage.engines import open_engine
 from airflow_claim_dispatch.storage.leases import Owner
@@ -57,6 +58,11 @@ class ActionLog:
     def dialect(self) -> Dialect:
         """What this log's database says in its own way."""
         return DIALECTS[self.engine.dialect.name]
+
+    @property
+    def desk(self) -> Desk:
+        """Where people see this log and steer it."""
+        return Desk(self)
 
     def publish(self, actions: Sequence[NewAction]) -> list[Receipt]:
         """Write actions; see ``publishing.publish``."""

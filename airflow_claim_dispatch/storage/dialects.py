@@ -1,7 +1,8 @@
 """What Postgres and SQLite say differently, as fragments of our statements.
 
-A statement is a template. ``{actions}``, ``{claims}``, ``{types}`` are the tables, ``{now}`` the
-clock, and a fragment may take an expression: ``{after::lease}`` is now plus ``:lease`` seconds.
+A statement is a template. ``{actions}``, ``{claims}``, ``{types}`` and ``{decisions}`` are the
+tables, ``{now}`` the clock, and a fragment may take an expression: ``{after::lease}`` is now plus
+``:lease`` seconds.
 """
 
 from __future__ import annotations
@@ -165,6 +166,26 @@ POSTGRES = Dialect(
             " ELSE payload END"
         ),
         "seconds_until": Fragment(lambda time: f"extract(epoch FROM {time} - {_PG_NOW})"),
+        # In the order of bytes, whatever the collation: for beginnings of names.
+        "not_before": "~>=~",
+        "before": "~<~",
+        "time": Fragment(lambda time: f"CAST({time} AS timestamptz)"),
+        # Beyond these years the driver's fetch would fail, and with it that of all other rows.
+        "readable": Fragment(
+            lambda time: (
+                f"CASE WHEN {time} >= '1900-01-01 00:00+00' AND {time} < '9000-01-01 00:00+00'"
+                f" THEN {time} END"
+            )
+        ),
+        "contains": Fragment(
+            lambda column: (
+                f"position(lower(CAST(:text AS text)) IN lower(CAST({column} AS text))) > 0"
+            )
+        ),
+        "size": Fragment(lambda ids: f"cardinality({ids})"),
+        "whole": Fragment(lambda number: f"CAST(floor({number}) AS integer)"),
+        "holds": Fragment(lambda ids: f":id = ANY ({ids})"),
+        "start": Fragment(lambda column: f"left(CAST({column} AS text), 200)"),
     },
 )
 
@@ -201,6 +222,15 @@ SQLITE = _Sqlite(
         "seconds_until": Fragment(
             lambda time: f"((julianday({time}) - julianday(:now)) * 86400.0)"
         ),
+        "not_before": ">=",
+        "before": "<",
+        "time": Fragment(lambda time: time),
+        "readable": Fragment(lambda time: time),
+        "contains": Fragment(lambda column: f"instr(lower({column}), lower(:text)) > 0"),
+        "size": Fragment(lambda ids: f"json_array_length({ids})"),
+        "whole": Fragment(lambda number: f"CAST({number} AS integer)"),
+        "holds": Fragment(lambda ids: f":id IN (SELECT value FROM json_each({ids}))"),
+        "start": Fragment(lambda column: f"substr({column}, 1, 200)"),
     },
 )
 
@@ -213,6 +243,7 @@ def _render(template: str, names: Names, dialect: str) -> str:
         "actions": names.quoted(names.actions),
         "claims": names.quoted(names.claims),
         "types": names.quoted(names.types),
+        "decisions": names.quoted(names.decisions),
     }
     fragments = DIALECTS[dialect].fragments
     # Twice: a fragment may speak of a table itself.
