@@ -46,6 +46,11 @@ def may_decide(user: BaseUser) -> bool:
     return _is_authorized(user, "PUT")
 
 
+def name_of(user: BaseUser) -> str:
+    """Return the name under which the user's decisions are recorded."""
+    return user.get_name()
+
+
 def refuse_other_sites(request: Request) -> None:
     """Refuse what a page of another site could make a browser send.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -9,15 +10,13 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
-from sqlalchemy.exc import DBAPIError
 
-from airflow_claim_dispatch import __version__
 from airflow_claim_dispatch.core.errors import (
     ClaimDispatchError,
     NotMigrated,
     UnsupportedConnection,
 )
-from airflow_claim_dispatch.ui import reading, session
+from airflow_claim_dispatch.ui import deciding, reading, session
 from airflow_claim_dispatch.ui.access import guard
 
 if TYPE_CHECKING:
@@ -55,23 +54,17 @@ async def _no_log(_: Request, error: Exception) -> JSONResponse:
     return _answer(503, str(error))
 
 
-async def _no_database(_: Request, error: Exception) -> JSONResponse:
-    said = str(cast("DBAPIError", error).orig).strip()
-    return _answer(503, f"The database of the action log says: {said}")
-
-
 app = FastAPI(
     title="Claim Dispatch",
-    version=__version__,
+    version=version("airflow-claim-dispatch"),
     description="See the action log and steer it: the verbs of the page and of the shell.",
     exception_handlers={
         RequestValidationError: _invalid_request,
         ClaimDispatchError: _refused,
         NotMigrated: _no_log,
         UnsupportedConnection: _no_log,
-        DBAPIError: _no_database,
     },
 )
-for router in (session.router, reading.router):
+for router in (session.router, reading.router, deciding.router):
     app.include_router(router, prefix="/api", dependencies=[Depends(guard)])
 app.mount("/static", _Scripts(directory=_STATIC), name="static")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Annotated, Any
 
-from fastapi import Depends
+from fastapi import Depends, HTTPException
+from sqlalchemy.exc import DBAPIError
 
 from airflow_claim_dispatch import settings
 from airflow_claim_dispatch.connections import log_of, named_connection
@@ -37,9 +39,13 @@ def current_log() -> ActionLog:
     return _open(_Opened(named_connection(settings.get("conn_id"))), settings.get("table"))
 
 
-def current_desk() -> desk.Desk:
-    """Return the desk of that log."""
-    return current_log().desk
+def current_desk() -> Iterator[desk.Desk]:
+    """Give the desk of that log; what its database refuses is an answer, not a crash."""
+    try:
+        yield current_log().desk
+    except DBAPIError as error:
+        said = str(error.orig).strip()
+        raise HTTPException(503, f"The database of the action log says: {said}") from error
 
 
 Desk = Annotated[desk.Desk, Depends(current_desk)]

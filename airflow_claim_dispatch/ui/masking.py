@@ -6,6 +6,7 @@ and sentences that quote them. Errors stay, as the logs of tasks do.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from airflow_claim_dispatch.core.rules import Verdict
@@ -46,7 +47,7 @@ def of_reason(reason: Reason) -> Reason:
     return reason
 
 
-def of_verdicts(verdicts: list[Verdict]) -> list[Verdict]:
+def of_verdicts(verdicts: Sequence[Verdict]) -> list[Verdict]:
     """Return what rules say, without the rules and what they look at."""
     return [
         Verdict(MASK, one.holds, None if one.error is None else MASK, dict.fromkeys(one.seen, MASK))

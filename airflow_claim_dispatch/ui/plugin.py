@@ -6,7 +6,7 @@ Every Airflow process imports this, tasks too: whatever is heavy waits for the f
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import urlsplit
 
 from airflow.configuration import conf
@@ -55,14 +55,14 @@ class ClaimDispatchPlugin(AirflowPlugin):
     """The provider's part of the API server."""
 
     name = "claim_dispatch"
-    fastapi_apps: ClassVar[list[dict[str, Any]]] = [
+    fastapi_apps = [  # noqa: RUF012  as Airflow declares them
         {
             "app": LazyApp("airflow_claim_dispatch.ui.app:app"),
             "url_prefix": PREFIX,
             "name": "Claim Dispatch",
         }
     ]
-    react_apps: ClassVar[list[dict[str, str]]] = [
+    react_apps = [  # noqa: RUF012
         _react_app(PAGE, "nav", "claim-dispatch", category="browse"),
         _react_app(TAB, "dag_run", "claimed-by-run"),
         _react_app(TAB, "task_instance", "claimed-by-task"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, HTTPException, Query
@@ -11,12 +12,13 @@ from airflow_claim_dispatch.core.rules import Verdict
 from airflow_claim_dispatch.storage.explaining import Reason
 from airflow_claim_dispatch.storage.listing import MOST, Page
 from airflow_claim_dispatch.storage.overview import Overview
+from airflow_claim_dispatch.storage.planning import Plan
 from airflow_claim_dispatch.storage.showing import Detail
 from airflow_claim_dispatch.storage.states import Filter
 from airflow_claim_dispatch.ui import masking
 from airflow_claim_dispatch.ui.access import CurrentUser, may_decide
 from airflow_claim_dispatch.ui.log import Desk
-from airflow_claim_dispatch.ui.requests import IdInPath, Listing, Task
+from airflow_claim_dispatch.ui.requests import IdInPath, Listing, Plans, Task
 
 router = APIRouter(tags=["reading"])
 
@@ -51,10 +53,16 @@ def why(action_id: IdInPath, desk: Desk, user: CurrentUser) -> Reason:
 
 
 @router.get("/actions/{action_id}/rules")
-def judge(action_id: IdInPath, desk: Desk, user: CurrentUser) -> list[Verdict]:
+def judge(action_id: IdInPath, desk: Desk, user: CurrentUser) -> Sequence[Verdict]:
     """Say how the rules of an action evaluate now, each by which facts."""
     verdicts = desk.judge(desk.show(action_id), settings.rule_evaluator())
     return verdicts if may_decide(user) else masking.of_verdicts(verdicts)
+
+
+@router.get("/plan")
+def plan(query: Annotated[Plans, Query()], desk: Desk) -> Plan:
+    """Say what would be claimed at a time, and by whom; nothing is claimed."""
+    return desk.plan(query.at, query.limit)
 
 
 @router.get("/claimed")

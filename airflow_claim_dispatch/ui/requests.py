@@ -67,6 +67,13 @@ class Listing(Which):
     )
 
 
+class Plans(BaseModel):
+    """A claim that is only thought of."""
+
+    at: AwareDatetime | None = Field(None, description="By default now")
+    limit: int = Field(1_000, ge=1, le=MOST, description="Actions that it would take, at most")
+
+
 class Task(BaseModel):
     """A DAG run of Airflow, or one of its task instances."""
 
@@ -74,3 +81,33 @@ class Task(BaseModel):
     run_id: Text
     task_id: Text | None = Field(None, description="Without it, the whole run is meant")
     map_index: int | None = Field(None, ge=-1, description="-1 for a task that is not mapped")
+
+
+class Decide(BaseModel):
+    """A decision about actions. A filter that says nothing is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    which: Which
+    at_most: int | None = Field(None, ge=1, le=_LARGEST_ID, description="Change no more than this")
+
+
+class Reschedule(Decide):
+    """A decision that moves actions to another time."""
+
+    end_at: AwareDatetime = Field(description="The new earliest time")
+
+
+class OfType(BaseModel):
+    """A decision about a type."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: Type
+
+
+class Trail(BaseModel):
+    """A page of the audit trail."""
+
+    limit: int = Field(50, ge=1, le=MOST)
+    before: Id | None = Field(None, description="The last decision of the page before this one")

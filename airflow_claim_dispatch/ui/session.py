@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from airflow_claim_dispatch import settings
-from airflow_claim_dispatch.ui.access import CurrentUser, may_decide
+from airflow_claim_dispatch.ui.access import CurrentUser, may_decide, name_of
 
 router = APIRouter(tags=["session"])
 
@@ -25,7 +25,7 @@ class Session(BaseModel):
 def show_session(user: CurrentUser) -> Session:
     """Say who is looking at which log."""
     return Session(
-        user=user.get_name(),
+        user=name_of(user),
         may_decide=may_decide(user),
         conn_id=settings.get("conn_id"),
         table=settings.get("table"),

@@ -15,8 +15,8 @@ WELCOME, EXPIRE, REMIND, REPORT, PARTNER = (
 STEP = timedelta(minutes=5)
 STEPS = 36
 
-REFUSED = "SMTPRecipientsRefused: 550 no such user\n  mail.py:41 in send\n  actions.py:12 in welcome"
-HOSTILE = "<img src=x onerror=\"window.broken='yes'\"><script>window.broken='yes'</script>{{ 7 * 7 }}"
+REFUSED = "SMTPRecipientsRefused: 550 no such user\n  mail.py:41 in send"
+TIMED_OUT = "TimeoutError: partner.example did not answer"
 
 
 class Scene:
@@ -71,15 +71,15 @@ class Scene:
         self.log.serve([REMIND, PARTNER], "airflow/dunning/claim")
         held = self.log.claim_to_run([PARTNER], 5, 3600.0, Owner("airflow/dunning/manual/run/0"))
         back_off = [
-            Settlement(row.id, None, delay=900.0, failed=True, error="TimeoutError: partner.example")
+            Settlement(row.id, None, delay=900.0, failed=True, error=TIMED_OUT)
             for row in held.rows[:2]
         ]
         self.log.settle(held.token, back_off)
 
     def publish(self, type_: str, number: int, away: timedelta) -> None:
-        self.publisher.publish_many(
-            [_draft(type_, self.now + away + timedelta(seconds=7 * n), f"later-{n}") for n in range(number)]
-        )
+        start, gap = self.now + away, timedelta(seconds=7)
+        drafts = [_draft(type_, start + gap * n, f"later-{n}") for n in range(number)]
+        self.publisher.publish_many(drafts)
 
 
 _DEATHS = {(5, WELCOME), (6, WELCOME), (21, WELCOME), (30, EXPIRE)}

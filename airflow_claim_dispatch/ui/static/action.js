@@ -51,7 +51,7 @@ export function Action({ id, user, zone }) {
               { title: "Claims" },
               h(History, { history: detail.history, deployment: user.deployment, zone }),
             ),
-            h(Section, { title: "Decisions" }, h(Trail, { id, zone })),
+            h(Section, { title: "Decisions" }, h(Trail, { decisions: detail.decisions, zone })),
           ),
         ),
       ),

@@ -4,6 +4,7 @@ import { Trouble } from "./notices.js";
 
 /**
  * @param title what is asked, in a few words
+ * @param confirm does it; without it, there is nothing to ask any more
  * @param verb the word on the button that does it
  * @param busy whether it is being done
  * @param disabled whether it cannot be done
@@ -39,8 +40,13 @@ export function Dialog({ title, verb, danger, busy, disabled, error, confirm, cl
           h(
             Chakra.Dialog.Footer,
             null,
-            h(Chakra.Button, { ref: first, variant: "outline", onClick: close }, "Back"),
             h(
+              Chakra.Button,
+              { ref: first, variant: "outline", onClick: close },
+              confirm ? "Back" : "Close",
+            ),
+            confirm &&
+              h(
               Chakra.Button,
               {
                 colorPalette: danger ? "danger" : "brand",
