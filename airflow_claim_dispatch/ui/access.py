@@ -11,7 +11,7 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 from airflow.api_fastapi.app import get_auth_manager
-from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
+from airflow.api_fastapi.auth.managers.models.base_user import BaseUser as User
 from airflow.api_fastapi.auth.managers.models.resource_details import ConnectionDetails
 from airflow.api_fastapi.core_api.security import get_user
 from airflow.configuration import conf
@@ -22,7 +22,9 @@ from airflow_claim_dispatch import settings
 
 _READING = {"GET", "HEAD", "OPTIONS"}
 
-CurrentUser = Annotated[BaseUser, Depends(get_user)]
+__all__ = ["CurrentUser", "User", "guard", "may_decide", "may_read", "name_of"]
+
+CurrentUser = Annotated[User, Depends(get_user)]
 
 
 def guard(request: Request, user: CurrentUser) -> None:
@@ -36,17 +38,17 @@ def guard(request: Request, user: CurrentUser) -> None:
         raise HTTPException(403, _refusal("decide about", "PUT"))
 
 
-def may_read(user: BaseUser) -> bool:
+def may_read(user: User) -> bool:
     """Whether the user may see what the log holds, payloads excepted."""
     return _is_authorized(user, "GET")
 
 
-def may_decide(user: BaseUser) -> bool:
+def may_decide(user: User) -> bool:
     """Whether the user may change the log, and see payloads."""
     return _is_authorized(user, "PUT")
 
 
-def name_of(user: BaseUser) -> str:
+def name_of(user: User) -> str:
     """Return the name under which the user's decisions are recorded."""
     return user.get_name()
 
@@ -77,7 +79,7 @@ def _our_hosts(request: Request) -> set[str]:
     return {request.headers.get("host", ""), configured} - {""}
 
 
-def _is_authorized(user: BaseUser, method: str) -> bool:
+def _is_authorized(user: User, method: str) -> bool:
     conn_id = settings.get("conn_id")
     details = ConnectionDetails(conn_id=conn_id, team_name=_team(conn_id))
     return get_auth_manager().is_authorized_connection(

@@ -14,6 +14,7 @@ from fastapi.staticfiles import StaticFiles
 from airflow_claim_dispatch.core.errors import (
     ClaimDispatchError,
     NotMigrated,
+    UnknownAction,
     UnsupportedConnection,
 )
 from airflow_claim_dispatch.ui import deciding, reading, session
@@ -50,6 +51,10 @@ async def _refused(_: Request, error: Exception) -> JSONResponse:
     return _answer(400, str(error))
 
 
+async def _unknown(_: Request, error: Exception) -> JSONResponse:
+    return _answer(404, str(error))
+
+
 async def _no_log(_: Request, error: Exception) -> JSONResponse:
     return _answer(503, str(error))
 
@@ -61,6 +66,7 @@ app = FastAPI(
     exception_handlers={
         RequestValidationError: _invalid_request,
         ClaimDispatchError: _refused,
+        UnknownAction: _unknown,
         NotMigrated: _no_log,
         UnsupportedConnection: _no_log,
     },

@@ -5,30 +5,14 @@ Every decision is recorded with the name of the user who made it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated
+from fastapi import APIRouter
 
-from fastapi import APIRouter, Query
-
-from airflow_claim_dispatch.storage.decisions import Decision
-from airflow_claim_dispatch.storage.rounds import Answered, Count
+from airflow_claim_dispatch.storage.rounds import Answered
 from airflow_claim_dispatch.ui.access import CurrentUser, name_of
 from airflow_claim_dispatch.ui.log import Desk
-from airflow_claim_dispatch.ui.requests import Decide, OfType, Reschedule, Trail, Which
+from airflow_claim_dispatch.ui.requests import Decide, OfType, Reschedule
 
 router = APIRouter(tags=["deciding"])
-
-
-@router.get("/decisions")
-def decisions(query: Annotated[Trail, Query()], desk: Desk) -> Sequence[Decision]:
-    """List who decided what, the newest first."""
-    return desk.decisions(query.limit, query.before)
-
-
-@router.get("/count")
-def count(which: Annotated[Which, Query()], desk: Desk) -> Count:
-    """Count the actions that a decision would mean, for a second at most."""
-    return desk.count(which.filter())
 
 
 @router.post("/requeue")
@@ -52,9 +36,7 @@ def run_now(body: Decide, desk: Desk, user: CurrentUser) -> Answered:
 @router.post("/reschedule")
 def reschedule(body: Reschedule, desk: Desk, user: CurrentUser) -> Answered:
     """Move pending actions to another time, and forget their backoff."""
-    return desk.reschedule(
-        body.which.filter(), body.end_at, by=name_of(user), at_most=body.at_most
-    )
+    return desk.reschedule(body.which.filter(), body.end_at, by=name_of(user), at_most=body.at_most)
 
 
 @router.post("/pause")

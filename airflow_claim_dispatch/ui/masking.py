@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from airflow_claim_dispatch.core.rules import Verdict
+from airflow_claim_dispatch.storage.decisions import Decision
 from airflow_claim_dispatch.storage.explaining import Reason
 from airflow_claim_dispatch.storage.listing import Page
 from airflow_claim_dispatch.storage.showing import Detail
@@ -28,6 +29,14 @@ def of_page(page: Page) -> Page:
     return replace(page, items=[replace(item, payload=MASK) for item in page.items])
 
 
+def of_decisions(decisions: Sequence[Decision]) -> list[Decision]:
+    """Return decisions without the text that they searched payloads for."""
+    return [
+        replace(one, target={**one.target, "text": MASK}) if "text" in one.target else one
+        for one in decisions
+    ]
+
+
 def of_detail(detail: Detail) -> Detail:
     """Return an action without the values of its payload."""
     masked: dict[str, object] = {
@@ -35,6 +44,7 @@ def of_detail(detail: Detail) -> Detail:
         "rules": [MASK for _ in detail.rules],
         "meta": dict.fromkeys(detail.meta, MASK),
         "document": MASK,
+        "decisions": of_decisions(detail.decisions),
         "dirt": None if detail.dirt is None else _QUOTING["dirt"],
     }
     return replace(detail, **masked)  # type: ignore[arg-type]

@@ -9,16 +9,18 @@ from fastapi import APIRouter, HTTPException, Query
 
 from airflow_claim_dispatch import settings
 from airflow_claim_dispatch.core.rules import Verdict
+from airflow_claim_dispatch.storage.decisions import Decision
 from airflow_claim_dispatch.storage.explaining import Reason
 from airflow_claim_dispatch.storage.listing import MOST, Page
 from airflow_claim_dispatch.storage.overview import Overview
 from airflow_claim_dispatch.storage.planning import Plan
+from airflow_claim_dispatch.storage.rounds import Count
 from airflow_claim_dispatch.storage.showing import Detail
 from airflow_claim_dispatch.storage.states import Filter
 from airflow_claim_dispatch.ui import masking
-from airflow_claim_dispatch.ui.access import CurrentUser, may_decide
+from airflow_claim_dispatch.ui.access import CurrentUser, User, may_decide
 from airflow_claim_dispatch.ui.log import Desk
-from airflow_claim_dispatch.ui.requests import IdInPath, Listing, Plans, Task
+from airflow_claim_dispatch.ui.requests import IdInPath, Listing, Plans, Task, Trail, Which
 
 router = APIRouter(tags=["reading"])
 
@@ -32,10 +34,14 @@ def overview(desk: Desk) -> Overview:
 @router.get("/actions")
 def list_actions(query: Annotated[Listing, Query()], desk: Desk, user: CurrentUser) -> Page:
     """List actions, a page at a time."""
-    if query.text is not None and not may_decide(user):
-        raise HTTPException(403, "Searching payloads is for those who may see them.")
-    page = desk.list(query.filter(), query.limit, query.after, query.order)
+    page = desk.list(_filter(query, user), query.limit, query.after, query.order)
     return page if may_decide(user) else masking.of_page(page)
+
+
+@router.get("/count")
+def count(which: Annotated[Which, Query()], desk: Desk, user: CurrentUser) -> Count:
+    """Count actions, for a second at most."""
+    return desk.count(_filter(which, user))
 
 
 @router.get("/actions/{action_id}")
@@ -65,6 +71,15 @@ def plan(query: Annotated[Plans, Query()], desk: Desk) -> Plan:
     return desk.plan(query.at, query.limit)
 
 
+@router.get("/decisions")
+def decisions(
+    query: Annotated[Trail, Query()], desk: Desk, user: CurrentUser
+) -> Sequence[Decision]:
+    """List who decided what, the newest first."""
+    trail = desk.decisions(query.limit, query.before)
+    return trail if may_decide(user) else masking.of_decisions(trail)
+
+
 @router.get("/claimed")
 def claimed(task: Annotated[Task, Query()], desk: Desk, user: CurrentUser) -> Page:
     """List what a DAG run of this Airflow, or one of its task instances, has ever claimed."""
@@ -73,3 +88,9 @@ def claimed(task: Annotated[Task, Query()], desk: Desk, user: CurrentUser) -> Pa
     )
     page = desk.list(Filter(ids=ids), limit=MOST, order="newest")
     return page if may_decide(user) else masking.of_page(page)
+
+
+def _filter(which: Which, user: User) -> Filter:
+    if which.text is not None and not may_decide(user):
+        raise HTTPException(403, "Searching payloads is for those who may see them.")
+    return which.filter()

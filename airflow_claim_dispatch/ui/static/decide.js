@@ -27,10 +27,10 @@ export function DecideBar({ chosen, selected, zone, done }) {
       Chakra.Text,
       { color: "fg.muted", fontSize: "sm", role: "status" },
       selected.size
-        ? `${count(selected.size)} selected`
+        ? `the ${count(selected.size)} selected`
         : saysNothing
           ? "Tick actions, or choose a filter, to decide about them."
-          : "about all that match the filter",
+          : "all that match the filter",
     ),
   );
 }
