@@ -10,6 +10,7 @@ ClaimDispatchError
 ├── InvalidProcessor         a processor that cannot serve, or two for one type
 ├── InvalidSetting           an option outside its range
 ├── InvalidFilter            a filter, order or cursor that means no actions
+├── InvalidDecision          a decision without a name, or about everything
 ├── UnknownAction            there is no action with this id
 ├── UnsupportedConnection    neither Postgres nor SQLite, or not a connection at all
 ├── NotMigrated              the tables are missing or of another version
@@ -66,6 +67,10 @@ class InvalidSetting(ClaimDispatchError, ValueError):
 
 class InvalidFilter(ClaimDispatchError, ValueError):
     """A filter, an order or a cursor that cannot mean any actions."""
+
+
+class InvalidDecision(ClaimDispatchError, ValueError):
+    """A decision says who decides, and about which actions."""
 
 
 class UnknownAction(ClaimDispatchError, LookupError):

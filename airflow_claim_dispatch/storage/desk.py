@@ -6,10 +6,23 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from airflow_claim_dispatch.core.rules import RuleEvaluator, Verdict
-from airflow_claim_dispatch.storage import explaining, lineage, listing, overview, showing
+from airflow_claim_dispatch.core.times import Moment
+from airflow_claim_dispatch.storage import (
+    decisions,
+    explaining,
+    lineage,
+    listing,
+    overview,
+    planning,
+    showing,
+    steering,
+)
+from airflow_claim_dispatch.storage.decisions import Decision
 from airflow_claim_dispatch.storage.explaining import Reason
 from airflow_claim_dispatch.storage.listing import Order, Page
 from airflow_claim_dispatch.storage.overview import Overview
+from airflow_claim_dispatch.storage.planning import Plan
+from airflow_claim_dispatch.storage.rounds import Answered, Count, Target, count, go_round
 from airflow_claim_dispatch.storage.showing import Detail
 from airflow_claim_dispatch.storage.states import Filter
 
@@ -18,10 +31,16 @@ if TYPE_CHECKING:
 
 
 class Desk:
-    """What people ask of one log, each in a transaction of its own."""
+    """What people ask of one log, and what they decide.
+
+    Every answer is a dataclass with ``as_dict()`` for JSON. Every decision names who decides
+    (``by``), leaves alone what somebody holds, says what it changed, and is recorded with it.
+    """
 
     def __init__(self, log: ActionLog) -> None:
         self._log = log
+
+    # See
 
     def list(
         self,
@@ -35,6 +54,10 @@ class Desk:
             lambda tx: listing.list_actions(tx, which or Filter(), limit, after, order),
             writes=False,
         )
+
+    def count(self, which: Filter) -> Count:
+        """Count the actions that are meant, for a second at most; see ``rounds.count``."""
+        return count(self._log, which)
 
     def show(self, action_id: int) -> Detail:
         """Return all there is to know about an action. Raises UnknownAction."""
@@ -53,6 +76,10 @@ class Desk:
         """Return counts, lags and charts by type; see ``overview.overview``."""
         return self._log.transact(overview.overview, writes=False)
 
+    def plan(self, at: Moment | None = None, limit: int = 1_000) -> Plan:
+        """Say what would be claimed at a time, and by whom; see ``planning.plan``."""
+        return self._log.transact(lambda tx: planning.plan(tx, at, limit), writes=False)
+
     def actions_of(
         self, deployment: str, dag_id: str, run_id: str, task_id: str | None = None,
         map_index: int | None = None,
@@ -65,3 +92,43 @@ class Desk:
         parts += [] if task_id is None else [task_id]
         parts += [] if map_index is None else [str(map_index)]
         return self._log.transact(lambda tx: lineage.actions_of(tx, parts), writes=False)
+
+    def decisions(self, limit: int = 50, before: int | None = None) -> Sequence[Decision]:
+        """Return who decided what, the newest first; ``before`` is the last id of a page."""
+        return self._log.transact(lambda tx: decisions.newest(tx, limit, before), writes=False)
+
+    # Steer
+
+    def requeue(self, target: Target, *, by: str, at_most: int | None = None) -> Answered:
+        """Let settled actions run again, with all their attempts; see ``rounds.go_round``.
+
+        The last error stays until there is another, an expiry that has passed is forgotten, and an
+        idempotency key that was moved away comes back; if another action has it by now, this one
+        stays as it is.
+        """
+        return go_round(self._log, "requeue", target, by, at_most)
+
+    def cancel(self, target: Target, *, by: str, at_most: int | None = None) -> Answered:
+        """Cancel pending actions; their keys are free again."""
+        return go_round(self._log, "cancel", target, by, at_most)
+
+    def run_now(self, target: Target, *, by: str, at_most: int | None = None) -> Answered:
+        """Make pending actions due now, whether they are scheduled or back off."""
+        return go_round(self._log, "run_now", target, by, at_most)
+
+    def reschedule(
+        self, target: Target, end_at: Moment, *, by: str, at_most: int | None = None
+    ) -> Answered:
+        """Move pending actions to another time and forget their backoff."""
+        return go_round(self._log, "reschedule", target, by, at_most, end_at)
+
+    def pause(self, type: str, *, by: str) -> bool:
+        """Keep a type from being claimed; what is held runs on. False if it was paused before."""
+        return self._decide_type("pause", type, by)
+
+    def resume(self, type: str, *, by: str) -> bool:
+        """Let a type be claimed again; False if it was not paused."""
+        return self._decide_type("resume", type, by)
+
+    def _decide_type(self, verb: str, type_: str, by: str) -> bool:
+        return self._log.transact(lambda tx: steering.decide_type(tx, verb, type_, by))

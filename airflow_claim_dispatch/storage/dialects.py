@@ -165,6 +165,14 @@ POSTGRES = Dialect(
             " ELSE '{}' END || jsonb_build_object('idempotency_key', idempotency_key))"
             " ELSE payload END"
         ),
+        "moved_key": Fragment(
+            lambda column: (
+                f"CASE jsonb_typeof({column} -> '__meta' -> 'idempotency_key') WHEN 'string'"
+                f" THEN {column} -> '__meta' ->> 'idempotency_key' END"
+            )
+        ),
+        "with_key_back": "payload #- '{__meta,idempotency_key}'",
+        "json": Fragment(lambda text: f"CAST(CAST({text} AS text) AS jsonb)"),
         "seconds_until": Fragment(lambda time: f"extract(epoch FROM {time} - {_PG_NOW})"),
         # In the order of bytes, whatever the collation: for beginnings of names.
         "not_before": "~>=~",
@@ -219,6 +227,14 @@ SQLITE = _Sqlite(
             " THEN json_patch(payload, json_object('__meta',"
             " json_object('idempotency_key', idempotency_key))) ELSE payload END"
         ),
+        "moved_key": Fragment(
+            lambda column: (
+                f"CASE WHEN json_valid({column})"
+                f" THEN json_extract({column}, '$.__meta.idempotency_key') END"
+            )
+        ),
+        "with_key_back": "json_remove(payload, '$.__meta.idempotency_key')",
+        "json": Fragment(lambda text: text),
         "seconds_until": Fragment(
             lambda time: f"((julianday({time}) - julianday(:now)) * 86400.0)"
         ),

@@ -39,11 +39,6 @@ _QUEUE = f"""
          LIMIT {_AHEAD}) q
 """
 
-_CANCELLED_BY = """
-    SELECT decided_by FROM {decisions} WHERE verb = 'cancel' AND {holds:action_ids}
-     ORDER BY id DESC LIMIT 1
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Reason(Answer):
@@ -64,7 +59,7 @@ def why(tx: Transaction, action_id: int, evaluator: RuleEvaluator | None = None)
     """Say what holds the action, or how it ended. Raises UnknownAction if there is none."""
     action = show(tx, action_id)
     if action.is_settled:
-        kind, sentence = _ending(tx, action)
+        kind, sentence = _ending(action)
     elif action.state == "claimed":
         kind, sentence = _claimed(action)
     else:
@@ -83,7 +78,7 @@ def judge(action: Detail, evaluator: RuleEvaluator | None = None) -> list[Verdic
     return verdicts(evaluator or JsonLogic(), action.rules, facts)
 
 
-def _ending(tx: Transaction, action: Detail) -> tuple[Kind, str]:
+def _ending(action: Detail) -> tuple[Kind, str]:
     when = at(action.processed_at or action.updated_at, action.seen_at)
     by = _by(next((h for h in action.history.holdings if h.settled), None))
     error = first_line(action.error)
@@ -91,8 +86,8 @@ def _ending(tx: Transaction, action: Detail) -> tuple[Kind, str]:
         tries = f", at attempt {action.attempts}" if action.attempts > 1 else ""
         return "processed", f"processed {when}{by}{tries}"
     if action.outcome == "cancelled":
-        rows = tx.rows(_CANCELLED_BY, id=action.id)
-        return "cancelled", f"cancelled {when} by {rows[0][0] if rows else 'its publisher'}"
+        deciders = [d.decided_by for d in action.decisions if d.verb == "cancel"]
+        return "cancelled", f"cancelled {when} by {deciders[-1] if deciders else 'its publisher'}"
     if action.outcome == "skipped":
         return "skipped", f"skipped {when}{by}: {error}"
     return "dead", f"dead since {when}{by}, after {_failures(action)}: {error}"

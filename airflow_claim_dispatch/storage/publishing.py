@@ -144,7 +144,7 @@ def _insert(tx: Transaction, actions: list[NewAction]) -> list[Receipt]:
     keyless: dict[str, Iterator[int]] = {}
     for type_ in {type_ for _, type_, key, _ in inserted if key is None}:
         keyless[type_] = iter(sorted(i for i, t, key, _ in inserted if key is None and t == type_))
-    taken = _find(tx, [i for a in actions if (i := _identity(a)) and i not in keyed])
+    taken = find(tx, [i for a in actions if (i := _identity(a)) and i not in keyed])
 
     receipts = []
     for index, action in enumerate(actions):
@@ -164,7 +164,8 @@ def _duplicate(action: NewAction, action_id: int | None) -> Receipt:
     return Receipt("duplicate", action_id)
 
 
-def _find(tx: Transaction, identities: list[tuple[str, str]]) -> dict[tuple[str, str], int]:
+def find(tx: Transaction, identities: list[tuple[str, str]]) -> dict[tuple[str, str], int]:
+    """Return the ids of the actions that have these (type, idempotency key)."""
     if not identities:
         return {}
     document = json.dumps([{"type": type_, "key": key} for type_, key in set(identities)])

@@ -10,7 +10,9 @@ from airflow_claim_dispatch.core.errors import InvalidPayload, InvalidRule, Unkn
 from airflow_claim_dispatch.core.payload import Json, decode
 from airflow_claim_dispatch.core.rules import as_rules
 from airflow_claim_dispatch.core.times import EARLIEST
+from airflow_claim_dispatch.storage import decisions
 from airflow_claim_dispatch.storage.answers import Answer, read_fields
+from airflow_claim_dispatch.storage.decisions import Decision
 from airflow_claim_dispatch.storage.lineage import History, history
 from airflow_claim_dispatch.storage.states import STATE, State
 from airflow_claim_dispatch.storage.transaction import Transaction
@@ -66,6 +68,7 @@ class Detail(Answer):
     updated_at: datetime | None
     seen_at: datetime
     history: History
+    decisions: list[Decision]
 
     @property
     def is_settled(self) -> bool:
@@ -87,7 +90,15 @@ def show(tx: Transaction, action_id: int) -> Detail:
         is_settled=columns["outcome"] is not None,
     )  # fmt: skip
     columns["document"] = str(columns["document"])
-    return Detail(**columns, payload=payload, rules=rules, meta=meta, dirt=dirt, history=held)
+    return Detail(
+        **columns,
+        payload=payload,
+        rules=rules,
+        meta=meta,
+        dirt=dirt,
+        history=held,
+        decisions=decisions.about(tx, action_id),
+    )
 
 
 def _read(document: Any) -> tuple[dict[str, Json] | None, list[Json], dict[str, Json], str | None]:
