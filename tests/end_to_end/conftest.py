@@ -13,6 +13,8 @@ from demo.stack import running
 from demo.story import mail_server
 
 OURS = Path(__file__).with_name("dags")
+#: Airflow makes up Vera's password, and writes it beside the administrator's.
+USERS = {"AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin,vera:viewer"}
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +27,7 @@ def stack(users, tmp_path_factory):
     folder = tmp_path_factory.mktemp("dags")
     for file in [*DAGS.glob("*.py"), *OURS.glob("*.py")]:
         shutil.copy(file, folder)
-    with running(mail_server(users), print, folder) as stack:
+    with running(mail_server(users), print, folder, USERS) as stack:
         with stack.engine.begin() as connection:
             connection.exec_driver_sql(
                 "CREATE TABLE effects (action_id bigint, pid int, at timestamptz DEFAULT now())"
