@@ -1,11 +1,11 @@
 // One action: what holds it, what it says, who held it, and what may be done about it.
-import { Chakra, h, RouterLink } from "./react.js";
+import { Chakra, h } from "./react.js";
 import { useAnswer } from "./api.js";
 import { DecideButtons } from "./decide.js";
 import { Trail } from "./decisions.js";
 import { Document, pretty } from "./document.js";
 import { History } from "./history.js";
-import { Answer, Loading } from "./notices.js";
+import { Answer, Callout, Loading } from "./notices.js";
 import { Rules } from "./rules.js";
 import { State, STATES, Time, To } from "./words.js";
 
@@ -75,22 +75,12 @@ const Head = ({ detail, user, zone, again }) =>
 
 const Why = ({ detail, reason }) =>
   h(
-    Chakra.Box,
-    {
-      role: "note",
-      "aria-label": "Why",
-      colorPalette: STATES[detail.state][0],
-      bg: "colorPalette.subtle",
-      borderInlineStartWidth: 4,
-      borderColor: "colorPalette.solid",
-      borderRadius: "sm",
-      px: 4,
-      py: 3,
-    },
+    Callout,
+    { role: "note", "aria-label": "Why", colour: STATES[detail.state][0] },
     reason.error
       ? reason.error.message
       : reason.data
-        ? h(Chakra.Text, { overflowWrap: "anywhere" }, sentence(reason.data.sentence))
+        ? sentence(reason.data.sentence)
         : h(Chakra.Skeleton, { height: 5 }),
   );
 

@@ -43,7 +43,7 @@ export function Decisions({ zone }) {
 const Table = ({ decisions, zone }) =>
   h(
     Chakra.Table.ScrollArea,
-    { borderWidth: 1, borderRadius: "md" },
+    { borderWidth: 1, borderRadius: "md", position: "relative" },
     h(
       Chakra.Table.Root,
       { size: "sm" },

@@ -41,6 +41,24 @@ export const Nothing = ({ title: words, children }) =>
     ),
   );
 
+/** Something that its reader should know, told calmly: a line of colour beside it. */
+export const Callout = ({ colour, children, ...more }) =>
+  h(
+    Chakra.Box,
+    {
+      colorPalette: colour,
+      bg: "bg.muted",
+      borderInlineStartWidth: 4,
+      borderColor: "colorPalette.solid",
+      borderRadius: "sm",
+      px: 4,
+      py: 3,
+      overflowWrap: "anywhere",
+      ...more,
+    },
+    children,
+  );
+
 /** The data of a `useAnswer`, or what stands in for it; an error above data that is still shown. */
 export function Answer({ answer, loading, children }) {
   const { data, error, again } = answer;

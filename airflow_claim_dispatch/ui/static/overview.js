@@ -3,7 +3,7 @@ import { Chakra, h, useState } from "./react.js";
 import { useAnswer } from "./api.js";
 import { Bars, sum } from "./chart.js";
 import { PauseDialog } from "./pause.js";
-import { Answer, Loading, Nothing } from "./notices.js";
+import { Answer, Callout, Loading, Nothing } from "./notices.js";
 import { span, written } from "./times.js";
 import { count, STATES, To } from "./words.js";
 
@@ -58,45 +58,43 @@ const Totals = ({ types }) =>
             fontVariantNumeric: "tabular-nums",
             "data-total": state,
           },
-          h(Number_, { number: total, about }),
+          h(Amount, { number: total, about }),
         ),
       );
     }),
   );
 
 /** An estimate says so. */
-const Number_ = ({ number, about }) =>
+const Amount = ({ number, about }) =>
   h(
     "span",
     { title: about ? "estimated from a sample of the table" : undefined },
     `${about ? "≈ " : ""}${count(number)}`,
   );
 
-const Warnings = ({ log }) =>
-  h(
-    Chakra.Stack,
-    { gap: 2, _empty: { display: "none" } },
-    log.unserved.length > 0 &&
-      h(Warning, {
-        title: "Nobody serves",
-        types: log.unserved,
-        words: "Actions wait, but no processor has ever claimed this. Is one installed, and its Dag on?",
-      }),
-    log.paused.length > 0 &&
-      h(Warning, { title: "Paused", types: log.paused, words: "Not claimed until somebody resumes it." }),
-  );
+const Warnings = ({ log }) => [
+  log.unserved.length > 0 &&
+    h(Warning, {
+      key: "unserved",
+      title: "Nobody serves",
+      types: log.unserved,
+      words: "Actions wait, but no processor has ever claimed them. Is one installed, its Dag on?",
+    }),
+  log.paused.length > 0 &&
+    h(Warning, {
+      key: "paused",
+      title: "Paused",
+      types: log.paused,
+      words: "Nothing is claimed until somebody resumes it.",
+    }),
+];
 
 const Warning = ({ title, types, words }) =>
   h(
-    Chakra.Alert.Root,
-    { status: "warning", size: "sm", variant: "surface" },
-    h(Chakra.Alert.Indicator),
-    h(
-      Chakra.Alert.Content,
-      null,
-      h(Chakra.Alert.Title, null, `${title}: ${types.join(", ")}`),
-      h(Chakra.Alert.Description, null, words),
-    ),
+    Callout,
+    { colour: "warning", py: 2, fontSize: "sm" },
+    h(Chakra.Text, { as: "span", fontWeight: "semibold" }, `${title}: ${types.join(", ")}.`),
+    ` ${words}`,
   );
 
 /** Columns that a narrow window does without. */
@@ -112,7 +110,7 @@ const WIDE = {
 const Types = ({ log, user, zone, ask }) =>
   h(
     Chakra.Table.ScrollArea,
-    { borderWidth: 1, borderRadius: "md" },
+    { borderWidth: 1, borderRadius: "md", position: "relative" },
     h(
       Chakra.Table.Root,
       { size: "sm" },
@@ -123,7 +121,7 @@ const Types = ({ log, user, zone, ask }) =>
         h(
           Chakra.Table.Row,
           { bg: "bg.muted" },
-          h(Chakra.Table.ColumnHeader, null, "Type"),
+          h(Chakra.Table.ColumnHeader, { ps: 4 }, "Type"),
           TILES.map((state) =>
             h(Chakra.Table.ColumnHeader, { key: state, textAlign: "end", ...WIDE[state] }, state),
           ),
@@ -149,11 +147,20 @@ const Types = ({ log, user, zone, ask }) =>
     ),
   );
 
+/** A line of colour at a row that wants somebody. */
+const STANDS_OUT = { boxShadow: "inset 4px 0 0 var(--chakra-colors-warning-solid)" };
+
+const standsOut = (view, log) => view.paused_at !== null || log.unserved.includes(view.type);
+
 const Type = ({ view, log, user, ask }) =>
   h(
     Chakra.Table.Row,
-    { "data-type": view.type, bg: view.paused_at || log.unserved.includes(view.type) ? "bg.warning" : undefined },
-    h(Chakra.Table.Cell, { minW: "10rem" }, h(Name, { view, log })),
+    { "data-type": view.type },
+    h(
+      Chakra.Table.Cell,
+      { ps: 4, minW: "8rem", overflowWrap: "anywhere", ...(standsOut(view, log) && STANDS_OUT) },
+      h(Name, { view, log }),
+    ),
     TILES.map((state) =>
       h(
         Chakra.Table.Cell,
@@ -212,7 +219,7 @@ const Name = ({ view, log }) =>
     ),
     h(
       Chakra.Text,
-      { color: "fg.muted", fontSize: "xs" },
+      { color: "fg.muted", fontSize: "xs", hideBelow: "sm" },
       view.paused_at ? `paused by ${view.paused_by ?? "somebody"}` : view.served_by && `served by ${view.served_by}`,
     ),
   );
@@ -226,5 +233,5 @@ const Count = ({ view, state }) =>
           at: { view: "actions", types: view.type, states: state },
           color: state === "dead" ? "fg.error" : "fg",
         },
-        h(Number_, { number: view[state], about: view.estimated.includes(state) }),
+        h(Amount, { number: view[state], about: view.estimated.includes(state) }),
       );

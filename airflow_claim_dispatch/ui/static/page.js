@@ -19,7 +19,7 @@ export function Page() {
   const session = useAnswer("session");
   return h(
     Chakra.Stack,
-    { gap: 4, p: { base: 2, md: 4 }, minW: 0 },
+    { id: "claim-dispatch", gap: 4, p: { base: 2, md: 4 }, minW: 0 },
     h(Answer, { answer: session }, (user) => h(Views, { user })),
   );
 }

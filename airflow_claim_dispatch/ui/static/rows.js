@@ -12,7 +12,7 @@ export function Rows({ items, zone, selected, setSelected }) {
   };
   return h(
     Chakra.Table.ScrollArea,
-    { borderWidth: 1, borderRadius: "md" },
+    { borderWidth: 1, borderRadius: "md", position: "relative" },
     h(
       Chakra.Table.Root,
       { size: "sm", interactive: true },
