@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 
+from airflow_claim_dispatch import __version__
 from airflow_claim_dispatch.core.errors import (
     ClaimDispatchError,
     NotMigrated,
@@ -61,7 +61,7 @@ async def _no_log(_: Request, error: Exception) -> JSONResponse:
 
 app = FastAPI(
     title="Claim Dispatch",
-    version=version("airflow-claim-dispatch"),
+    version=__version__,
     description="See the action log and steer it: the verbs of the page and of the shell.",
     exception_handlers={
         RequestValidationError: _invalid_request,
