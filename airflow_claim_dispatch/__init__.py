@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from airflow_claim_dispatch.publisher import AsyncPublisher, Publisher
     from airflow_claim_dispatch.sensors import ClaimSensor
     from airflow_claim_dispatch.storage.action_log import ActionLog
+    from airflow_claim_dispatch.storage.states import Filter
 
 __version__ = "0.1.0"
 
@@ -36,6 +37,7 @@ _HOMES = {
     "ClaimDispatchOperator": "operators",
     "ClaimSensor": "sensors",
     "Draft": "core.draft",
+    "Filter": "storage.states",
     "Processor": "core.processor",
     "Publisher": "publisher",
     "Receipt": "core.receipt",
@@ -57,6 +59,7 @@ __all__ = [
     "ClaimDispatchOperator",
     "ClaimSensor",
     "Draft",
+    "Filter",
     "Processor",
     "Publisher",
     "Receipt",

@@ -18,8 +18,10 @@ from airflow_claim_dispatch.storage import (
     steering,
 )
 from airflow_claim_dispatch.storage.decisions import Decision
+from airflow_claim_dispatch.storage.doctor import Diagnosis, doctor
 from airflow_claim_dispatch.storage.explaining import Reason
-from airflow_claim_dispatch.storage.listing import Order, Page
+from airflow_claim_dispatch.storage.listing import Page
+from airflow_claim_dispatch.storage.looking import Order
 from airflow_claim_dispatch.storage.overview import Overview
 from airflow_claim_dispatch.storage.planning import Plan
 from airflow_claim_dispatch.storage.rounds import Answered, Count, Target, count, go_round
@@ -96,6 +98,10 @@ class Desk:
     def decisions(self, limit: int = 50, before: int | None = None) -> Sequence[Decision]:
         """Return who decided what, the newest first; ``before`` is the last id of a page."""
         return self._log.transact(lambda tx: decisions.newest(tx, limit, before), writes=False)
+
+    def doctor(self) -> Diagnosis:
+        """Say what is wrong with the log and its database, and what to do."""
+        return doctor(self._log)
 
     # Steer
 

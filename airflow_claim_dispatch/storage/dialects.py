@@ -171,7 +171,11 @@ POSTGRES = Dialect(
                 f" THEN {column} -> '__meta' ->> 'idempotency_key' END"
             )
         ),
-        "with_key_back": "payload #- '{__meta,idempotency_key}'",
+        "with_key_back": (
+            "CASE WHEN payload -> '__meta' = jsonb_build_object('idempotency_key',"
+            " payload -> '__meta' -> 'idempotency_key') THEN payload - '__meta'"
+            " ELSE payload #- '{__meta,idempotency_key}' END"
+        ),
         "json": Fragment(lambda text: f"CAST(CAST({text} AS text) AS jsonb)"),
         "seconds_until": Fragment(lambda time: f"extract(epoch FROM {time} - {_PG_NOW})"),
         # In the order of bytes, whatever the collation: for beginnings of names.
@@ -233,7 +237,11 @@ SQLITE = _Sqlite(
                 f" THEN json_extract({column}, '$.__meta.idempotency_key') END"
             )
         ),
-        "with_key_back": "json_remove(payload, '$.__meta.idempotency_key')",
+        "with_key_back": (
+            "CASE json_extract(json_remove(payload, '$.__meta.idempotency_key'), '$.__meta')"
+            " WHEN '{}' THEN json_remove(payload, '$.__meta')"
+            " ELSE json_remove(payload, '$.__meta.idempotency_key') END"
+        ),
         "json": Fragment(lambda text: text),
         "seconds_until": Fragment(
             lambda time: f"((julianday({time}) - julianday(:now)) * 86400.0)"

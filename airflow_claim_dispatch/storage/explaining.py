@@ -13,7 +13,7 @@ from airflow_claim_dispatch.storage.claiming import DUE
 from airflow_claim_dispatch.storage.lineage import Holding
 from airflow_claim_dispatch.storage.showing import Detail, show
 from airflow_claim_dispatch.storage.transaction import Transaction
-from airflow_claim_dispatch.storage.words import at, first_line, span
+from airflow_claim_dispatch.storage.words import at, first_line, one_line, span
 
 Kind: TypeAlias = Literal[
     "not_due", "backing_off", "leased", "lease_expired", "no_lease",
@@ -191,13 +191,13 @@ def _limit(tx: Transaction, action: Detail) -> tuple[Kind, str] | None:  # noqa:
 def _guard(action: Detail, evaluator: RuleEvaluator | None) -> tuple[Kind, str] | None:
     """Say what will end the action, instead of running it, when it is claimed."""
     if action.dirt is not None:
-        return "dirt", f"due, but when it is claimed it will be dead: {action.dirt}"
+        return "dirt", f"due, but when it is claimed it will be dead: {one_line(action.dirt)}"
     if action.expires_at is not None and action.expires_at <= action.seen_at:
         expired = at(action.expires_at, action.seen_at)
         return "expired", f"due, but when it is claimed it will be skipped: it expired {expired}"
     for verdict in judge(action, evaluator):
         if verdict.holds is None:
-            return "rule", f"due, but when it is claimed it will be dead: {verdict.error}"
+            return "rule", f"due, but when it is claimed it will be dead: {one_line(verdict.error)}"
         if not verdict.holds:
             return "rule", f"due, but if it is claimed now its rule will say no: {verdict}"
     return None

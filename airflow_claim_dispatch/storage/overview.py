@@ -14,7 +14,7 @@ from typing import Any
 from airflow_claim_dispatch.storage.answers import Answer, read_time
 from airflow_claim_dispatch.storage.claiming import pending_types
 from airflow_claim_dispatch.storage.dialects import POSTGRES
-from airflow_claim_dispatch.storage.listing import ended_types
+from airflow_claim_dispatch.storage.looking import ended_types
 from airflow_claim_dispatch.storage.recent import Recent, recently
 from airflow_claim_dispatch.storage.states import STATE
 from airflow_claim_dispatch.storage.transaction import Transaction
@@ -24,7 +24,7 @@ _COUNTED = 100_000
 _LOOKED_UP = 30_000
 
 #: Pages that are sampled, each time the same; a table of no more is counted whole.
-_PAGES = 1_000
+_PAGES = 2_000
 
 # How many are ahead is counted in the index alone; what is past, in the table.
 _WAITING = """

@@ -29,6 +29,11 @@ def at(moment: datetime | None, now: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC ({away})"
 
 
+def one_line(text: str | None) -> str:
+    """Return all lines of a reason as one."""
+    return " ".join((text or "").split())
+
+
 def first_line(text: str | None) -> str:
     """Return the first line of an error, or that nothing was said."""
     return text.partition("\n")[0] if text else "no reason was given"

@@ -13,6 +13,7 @@ from model_rows import Draft, Ending
 from side_by_side import aside
 from steps_claiming import ClaimingSteps
 from steps_settling import SettlingSteps
+from steps_steering import SteeringSteps
 from tables import START, expected_actions, expected_leases, stored
 
 from airflow_claim_dispatch.storage.leases import Owner
@@ -20,8 +21,8 @@ from airflow_claim_dispatch.storage.leases import Owner
 KEYS = ("k", "l", None, None, "k", None, "k", "l")
 
 
-class Protocol(ClaimingSteps, SettlingSteps):
-    """Publishers, claimers, tasks, crashes and time, in any order."""
+class Protocol(ClaimingSteps, SettlingSteps, SteeringSteps):
+    """Publishers, claimers, tasks, people, crashes and time, in any order."""
 
     @initialize()
     def begin(self) -> None:
@@ -30,6 +31,7 @@ class Protocol(ClaimingSteps, SettlingSteps):
         self.execute("DELETE FROM action_logs")
         self.execute("DELETE FROM action_claims")
         self.execute("DELETE FROM action_types")
+        self.execute("DELETE FROM action_decisions")
         self.batches = []
         self.runs = []
         self.said = []
@@ -44,17 +46,6 @@ class Protocol(ClaimingSteps, SettlingSteps):
     @rule(seconds=st.sampled_from([1, 5, 10, 20, 40, 100, -1, -7, -45]))
     def step_the_clock(self, seconds: int) -> None:
         self.model.now += seconds
-
-    @rule(type_=st.sampled_from(TYPES), stop=st.sampled_from([False] * 4 + [True]))
-    def pause(self, type_: str, *, stop: bool) -> None:
-        self.execute("DELETE FROM action_types WHERE type = :type", type=type_)
-        self.model.paused.discard(type_)
-        if stop:
-            self.model.paused.add(type_)
-            self.execute(
-                "INSERT INTO action_types (type, paused_at) VALUES (:type, CURRENT_TIMESTAMP)",
-                type=type_,
-            )
 
     # What holds after every step
 

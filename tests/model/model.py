@@ -9,18 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from model_publishing import Publishing
 from model_rows import Action, Ending, Lease
+from model_steering import Steering
 
 RECLAIMED_AT_ONCE = 100
 
 
 @dataclass
-class Model(Publishing):
+class Model(Steering):
     """Claiming, leases and settling, of what is published."""
 
     leases: dict[str, Lease] = field(default_factory=dict)
-    paused: set[str] = field(default_factory=set)
 
     # Claiming
 

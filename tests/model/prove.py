@@ -36,6 +36,8 @@ MUST_BE_PLAYED = {
     "taken over", "suspects set aside", "suspect run alone", "renewed", "renewed in vain",
     "claim expired", "expired together", "failed alone", "processed", "skipped", "dead", "released",
     "settlement refused", "settlement repeated", "crashed", "answer lost",
+    "requeue by id", "cancel by id", "run_now by id", "reschedule by id", "key given back",
+    "decision refused",
 }  # fmt: skip
 
 

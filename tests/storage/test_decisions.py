@@ -94,6 +94,13 @@ def test_a_cancelled_action_is_requeued_with_the_key_that_it_had(log):
     assert log.publish([new(key="k")])[0] == {"status": "duplicate", "id": receipt.id}
 
 
+def test_of_the_key_that_was_moved_away_nothing_stays_in_the_payload(log):
+    (receipt,) = log.publish([new(key="k", payload={"n": 1})])
+    log.cancel("mail", "k")
+    log.desk.requeue(receipt.id, by="ada")
+    assert document(log, receipt.id) == {"n": 1}
+
+
 def test_an_action_whose_key_another_has_stays_as_it_is(log):
     (old,) = log.publish([new(key="k")])
     log.cancel("mail", "k")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from story import claim, claim_and_take, execute, insert, new, publish, settle, stored
+from story import claim, claim_and_take, execute, insert, new, publish, settle, stored, take
 
 from airflow_claim_dispatch.core.errors import InvalidFilter
 from airflow_claim_dispatch.core.settlement import dead, processed, released, skipped
-from airflow_claim_dispatch.storage import listing
+from airflow_claim_dispatch.storage import looking
 from airflow_claim_dispatch.storage.states import STATES, UNSETTLED, Filter
 
 DAY = timedelta(days=1)
@@ -184,7 +184,7 @@ def test_text_is_text_and_no_pattern(log):
 
 @pytest.mark.parametrize("states", [(), ("due",), ("due", "scheduled")])
 def test_where_little_matches_a_page_ends_early_and_the_next_goes_on(log, monkeypatch, states):
-    monkeypatch.setattr(listing, "LOOKED_AT", 20)
+    monkeypatch.setattr(looking, "LOOKED_AT", 20)
     publish(log, 60, eligible_at=timedelta(hours=-1))
     wanted = publish(log, payload={"to": "ada"}, eligible_at=timedelta(minutes=-1))
     publish(log, 60, "sms")
@@ -198,11 +198,20 @@ def test_where_little_matches_a_page_ends_early_and_the_next_goes_on(log, monkey
 
 
 def test_a_look_that_takes_too_long_ends_and_the_next_goes_on(log, monkeypatch):
-    monkeypatch.setattr(listing, "PATIENCE", -1)
+    monkeypatch.setattr(looking, "PATIENCE", -1)
     wanted = publish(log, payload={"to": "ada"})
     publish(log, 50)
     assert log.desk.list(Filter(text="ada"), 1).stopped
     assert everything(log, Filter(text="ada"), 1) == wanted
+
+
+def test_claimed_actions_are_found_among_many_leases(log, monkeypatch):
+    """A claim and what was taken from it hold the same ids."""
+    monkeypatch.setattr(looking, "_HELD", looking._HELD.replace("20000", "4"))
+    monkeypatch.setattr(looking, "_HELD_AT_MOST", 4)
+    held = publish(log, 3)
+    take(log, claim(log))
+    assert ids(log.desk.list(Filter(states="claimed"))) == held
 
 
 @pytest.mark.parametrize(
