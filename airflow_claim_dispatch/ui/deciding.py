@@ -6,6 +6,7 @@ Every decision is recorded with the name of the user who made it.
 from __future__ import annotations
 
 from fastapi import APIRouter
+from pydantic import BaseModel
 
 from airflow_claim_dispatch.storage.rounds import Answered
 from airflow_claim_dispatch.ui.access import CurrentUser, name_of
@@ -13,6 +14,12 @@ from airflow_claim_dispatch.ui.log import Desk
 from airflow_claim_dispatch.ui.requests import Decide, OfType, Reschedule
 
 router = APIRouter(tags=["deciding"])
+
+
+class Changed(BaseModel):
+    """Whether a decision about a type changed anything: it may have been so before."""
+
+    changed: bool
 
 
 @router.post("/requeue")
@@ -40,12 +47,12 @@ def reschedule(body: Reschedule, desk: Desk, user: CurrentUser) -> Answered:
 
 
 @router.post("/pause")
-def pause(body: OfType, desk: Desk, user: CurrentUser) -> bool:
-    """Keep a type from being claimed; what is held runs on. False if it was paused before."""
-    return desk.pause(body.type, by=name_of(user))
+def pause(body: OfType, desk: Desk, user: CurrentUser) -> Changed:
+    """Keep a type from being claimed; what is held runs on."""
+    return Changed(changed=desk.pause(body.type, by=name_of(user)))
 
 
 @router.post("/resume")
-def resume(body: OfType, desk: Desk, user: CurrentUser) -> bool:
-    """Let a type be claimed again; False if it was not paused."""
-    return desk.resume(body.type, by=name_of(user))
+def resume(body: OfType, desk: Desk, user: CurrentUser) -> Changed:
+    """Let a type be claimed again."""
+    return Changed(changed=desk.resume(body.type, by=name_of(user)))

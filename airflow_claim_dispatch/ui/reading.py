@@ -10,6 +10,7 @@ from fastapi import APIRouter, HTTPException, Query
 from airflow_claim_dispatch import settings
 from airflow_claim_dispatch.core.rules import Verdict
 from airflow_claim_dispatch.storage.decisions import Decision
+from airflow_claim_dispatch.storage.doctor import Diagnosis
 from airflow_claim_dispatch.storage.explaining import Reason
 from airflow_claim_dispatch.storage.listing import MOST, Page
 from airflow_claim_dispatch.storage.overview import Overview
@@ -78,6 +79,12 @@ def decisions(
     """List who decided what, the newest first."""
     trail = desk.decisions(query.limit, query.before)
     return trail if may_decide(user) else masking.of_decisions(trail)
+
+
+@router.get("/doctor")
+def doctor(desk: Desk) -> Diagnosis:
+    """Say what is wrong with the log, and what to do."""
+    return desk.doctor()
 
 
 @router.get("/claimed")

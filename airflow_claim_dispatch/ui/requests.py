@@ -8,7 +8,8 @@ from fastapi import Path
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from airflow_claim_dispatch.core.payload import is_storable
-from airflow_claim_dispatch.storage.listing import MOST, Order
+from airflow_claim_dispatch.storage.listing import MOST
+from airflow_claim_dispatch.storage.looking import Order
 from airflow_claim_dispatch.storage.states import Filter, State
 
 _LARGEST_ID = 2**63 - 1

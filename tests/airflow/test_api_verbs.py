@@ -127,11 +127,11 @@ def test_what_a_task_holds_is_left_alone_and_counted(connected, publisher, admin
 
 def test_a_type_is_paused_and_resumed(publisher, admin):
     publish(publisher)
-    assert admin.post("pause", {"type": "order.expire"}).json() is True
-    assert admin.post("pause", {"type": "order.expire"}).json() is False
+    assert admin.post("pause", {"type": "order.expire"}).json() == {"changed": True}
+    assert admin.post("pause", {"type": "order.expire"}).json() == {"changed": False}
     (view,) = admin.get("overview").json()["types"]
     assert view["paused_by"] == "ada"
-    assert admin.post("resume", {"type": "order.expire"}).json() is True
+    assert admin.post("resume", {"type": "order.expire"}).json() == {"changed": True}
 
 
 def test_a_filter_that_says_nothing_decides_nothing(publisher, admin):
@@ -180,6 +180,11 @@ def test_who_may_only_read_sees_no_payload_and_cannot_search_it(connected, publi
 def test_a_payload_keeps_every_digit(publisher, admin):
     id_ = publisher.quick("order.expire", timedelta(0), {"order": 1234567890123456789}).id
     assert "1234567890123456789" in admin.get(f"actions/{id_}").json()["document"]
+
+
+def test_the_doctor_says_what_is_wrong(connected, publisher, admin):
+    publish(publisher)
+    assert admin.get("doctor").json() == as_json(connected.desk.doctor().as_dict())
 
 
 def test_a_plan_says_what_would_be_claimed_and_claims_nothing(connected, publisher, admin):

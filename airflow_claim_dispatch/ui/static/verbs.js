@@ -12,7 +12,7 @@ export const VERBS = {
     label: "Run now",
     means: (actions) => `${actions} will be due now.`,
     states: ["scheduled", "retrying"],
-    done: "due now",
+    done: "made due",
   },
   reschedule: {
     label: "Reschedule",
@@ -29,13 +29,13 @@ export const VERBS = {
   },
 };
 
-/** Why the API leaves an action alone. */
+/** Why the API leaves actions alone, as the shell says it. */
 export const REFUSED = {
-  in_flight: "held by a task",
-  settled: "ended already",
-  pending: "not ended, so nothing to requeue",
-  key_taken: "another action has the idempotency key by now",
-  missing: "gone, or changed so that it no longer matches",
+  in_flight: "somebody holds them",
+  settled: "they have ended",
+  pending: "they are waiting to run",
+  key_taken: "another action has their idempotency key",
+  missing: "there are none, or they no longer match",
 };
 
 /** Of an action in this state, or of a filter for these. */
