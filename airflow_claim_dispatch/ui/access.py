@@ -16,7 +16,7 @@ from airflow.api_fastapi.auth.managers.models.resource_details import Connection
 from airflow.api_fastapi.core_api.security import get_user
 from airflow.configuration import conf
 from airflow.models.connection import Connection
-from fastapi import Depends, HTTPException, Request
+from fastapi import Depends, HTTPException, Request, Response
 
 from airflow_claim_dispatch import settings
 
@@ -27,8 +27,9 @@ __all__ = ["CurrentUser", "User", "guard", "may_decide", "may_read", "name_of"]
 CurrentUser = Annotated[User, Depends(get_user)]
 
 
-def guard(request: Request, user: CurrentUser) -> None:
+def guard(request: Request, response: Response, user: CurrentUser) -> None:
     """Refuse the request unless its user may do what its method says."""
+    response.headers["Cache-Control"] = "no-store"
     if request.method in _READING:
         if not may_read(user):
             raise HTTPException(403, _refusal("read", "GET"))

@@ -94,6 +94,18 @@ def test_the_session_says_who_looks_at_which_log(sqlite, admin, reader):
     assert reader.get("session").json()["may_decide"] is False
 
 
+def test_answers_are_kept_in_no_cache_and_scripts_are_asked_for_again(sqlite, admin):
+    assert admin.get("actions").headers["cache-control"] == "no-store"
+    script = admin.call("GET", "/static/main.js")
+    assert script.headers["content-type"].startswith("text/javascript")
+    assert script.headers["cache-control"] == "no-cache"
+
+
+def test_no_script_leads_out_of_the_folder(sqlite, admin):
+    for path in ("/static/../access.py", "/static/%2e%2e/access.py", "/static/..%2faccess.py"):
+        assert admin.call("GET", path).status_code == 404
+
+
 def test_a_missing_connection_is_named_with_what_to_do(admin):
     answer = admin.get("overview")
     assert answer.status_code == 503

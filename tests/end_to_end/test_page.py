@@ -150,6 +150,40 @@ def test_why_not_is_one_sentence(stack, page):
     expect(page.get_by_text("Nobody serves: ")).to_contain_text("nobody.serves")
 
 
+def test_a_list_looks_again_by_itself(stack, page):
+    go(page, "?view=actions&types=nobody.comes")
+    expect(page.get_by_text("Nothing matches this filter.")).to_be_visible()
+    Publisher(stack.engine).quick("nobody.comes", timedelta(days=1), {})
+    expect(page.get_by_role("row", name=re.compile("nobody.comes"))).to_be_visible()
+
+
+def test_times_are_in_the_zone_that_airflow_shows(stack, page):
+    id_ = Publisher(stack.engine).quick("nobody.comes", timedelta(days=1), {}).id
+    go(page, f"?action={id_}")
+    choose_zone(page, "Asia/Tokyo")
+    page.get_by_role("button", name="Reschedule").click()
+    question = page.get_by_role("alertdialog")
+    expect(question.get_by_role("button", name="Reschedule 1 action")).to_be_disabled()
+    question.get_by_label("New time (Asia/Tokyo)").fill("2030-01-02T09:00")
+    question.get_by_role("button", name="Reschedule 1 action").click()
+    page.get_by_role("button", name="Close").click()
+    earliest = page.get_by_role("definition").first
+    expect(earliest).to_contain_text("2030-01-02 09:00:00")
+    choose_zone(page, "UTC")
+    expect(earliest).to_contain_text("2030-01-02 00:00:00")
+
+
+def choose_zone(page, zone):
+    """Do what Airflow does when its user chooses a time zone."""
+    page.evaluate(
+        """(zone) => {
+            localStorage.setItem("timezone", JSON.stringify(zone));
+            dispatchEvent(new StorageEvent("local-storage", { key: "timezone" }));
+        }""",
+        zone,
+    )
+
+
 def test_the_keyboard_opens_a_question_and_leaves_it_unanswered(page, dead):
     go(page, f"?action={dead[0]}")
     requeue = page.get_by_role("button", name="Requeue")

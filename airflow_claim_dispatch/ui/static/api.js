@@ -1,5 +1,5 @@
 // Talks to the REST API beside this script, as the user who is logged in to Airflow.
-import { useCallback, useEffect, useRef, useState } from "./react.js";
+import { useCallback, useEffect, useState } from "./react.js";
 
 const API = new URL("../api/", import.meta.url);
 
@@ -46,7 +46,7 @@ export function query(parameters) {
 }
 
 /**
- * The answer of a GET, asked again every `every` milliseconds while the page is looked at.
+ * The answer of a GET, asked for again `every` milliseconds later while the page is looked at.
  *
  * An answer stays on the page while the next is fetched, also if that fails.
  */
@@ -54,8 +54,6 @@ export function useAnswer(path, every = 0) {
   const [known, setKnown] = useState({ path: null, data: null, error: null });
   const [round, setRound] = useState(0);
   const again = useCallback(() => setRound((number) => number + 1), []);
-  const latest = useRef(path);
-  latest.current = path;
 
   useEffect(() => {
     if (path === null) return undefined;
@@ -70,11 +68,16 @@ export function useAnswer(path, every = 0) {
     return () => leaving.abort();
   }, [path, round]);
 
+  // The next question waits for this answer: a slow server is not asked twice at once.
   useEffect(() => {
-    if (!every) return undefined;
-    const timer = setInterval(() => document.hidden || again(), every);
-    return () => clearInterval(timer);
-  }, [every, again]);
+    if (!every || known.path !== path) return undefined;
+    const look = () => {
+      if (document.hidden) timer = setTimeout(look, every);
+      else again();
+    };
+    let timer = setTimeout(look, every);
+    return () => clearTimeout(timer);
+  }, [known, path, every, again]);
 
   const isOurs = known.path === path;
   return { data: isOurs ? known.data : null, error: isOurs ? known.error : null, again };

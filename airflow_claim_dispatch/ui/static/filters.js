@@ -70,10 +70,10 @@ function Typed({ label, value, choose, suggestions, ...more }) {
   const list = useId();
   useEffect(() => setText(value), [value]);
   useEffect(() => {
-    if (text === value) return undefined;
+    if (text.trim() === value) return undefined;
     const timer = setTimeout(() => choose(text.trim()), 400);
     return () => clearTimeout(timer);
-  }, [text]);
+  }, [text, value, choose]);
   return h(
     Field,
     { label },
@@ -89,17 +89,20 @@ function Typed({ label, value, choose, suggestions, ...more }) {
   );
 }
 
+/** A time in Airflow's zone; half a year, as it is being typed, is not taken yet. */
 export function When({ label, value, choose, zone }) {
-  const local = value ? written(value, zone).replace(" ", "T") : "";
+  const shown = value ? written(value, zone).replace(" ", "T") : "";
+  const [text, setText] = useState(shown);
+  useEffect(() => setText(shown), [shown]);
+  const change = ({ target }) => {
+    setText(target.value);
+    if (target.value === "") choose("");
+    else if (target.value >= "1900") choose(instant(target.value, zone));
+  };
   return h(
     Field,
     { label: `${label} (${zone})` },
-    h(Chakra.Input, {
-      size: "sm",
-      type: "datetime-local",
-      value: local,
-      onChange: ({ target }) => choose(target.value ? instant(target.value, zone) : ""),
-    }),
+    h(Chakra.Input, { size: "sm", type: "datetime-local", value: text, onChange: change }),
   );
 }
 

@@ -7,7 +7,7 @@ import { Answer, Callout, Loading, Nothing } from "./notices.js";
 import { span, written } from "./times.js";
 import { count, STATES, To } from "./words.js";
 
-const EVERY = 5_000;
+const EVERY = 10_000;
 const TILES = ["scheduled", "due", "claimed", "retrying", "dead", "processed"];
 
 export function Overview({ user, zone }) {
