@@ -12,9 +12,11 @@ from contextlib import contextmanager
 
 from airflow_claim_dispatch import settings, terminal
 from airflow_claim_dispatch.core.errors import InvalidSetting
-from airflow_claim_dispatch.core.execution import Execution
+from airflow_claim_dispatch.core.retention import Retention
 from airflow_claim_dispatch.publisher import Publisher
 from airflow_claim_dispatch.storage import migrate
+from airflow_claim_dispatch.storage.retention import BATCH_SIZE
+from airflow_claim_dispatch.tracing import TracedExecution
 from airflow_claim_dispatch.worker.drain import run_due
 
 # Beside Airflow, which logs to stdout, Alembic's progress would stand among the answers.
@@ -92,10 +94,29 @@ def run(parsed: Namespace) -> int:
             processors,
             settings.get_int("default_limit") if parsed.limit is None else parsed.limit,
             float(settings.get_int("lease")),
-            Execution(settings.rule_evaluator(), max_attempts=settings.get_int("max_attempts")),
+            TracedExecution(
+                settings.rule_evaluator(), max_attempts=settings.get_int("max_attempts")
+            ),
             on_start=lambda batch: signal.signal(signal.SIGTERM, lambda *_: batch.stop()),
+            served_by="claim-dispatch run",
         )
     terminal.say(parsed, report, "  ".join(f"{name}={number}" for name, number in report.items()))
+    return 0
+
+
+def purge(parsed: Namespace) -> int:
+    """Delete settled actions whose retention is over."""
+    retention = (
+        settings.retention() if parsed.retention is None else Retention.parse(parsed.retention)
+    )
+    batch_size = BATCH_SIZE if parsed.batch_size is None else parsed.batch_size
+    purged = terminal.open_log(parsed).purge(
+        retention, dry_run=parsed.dry_run, batch_size=batch_size
+    )
+    verb = "would delete" if parsed.dry_run else "deleted"
+    lines = [f"{number:>9} {outcome} {type_}" for (type_, outcome), number in purged.by_type()]
+    total = f"{verb} {purged.actions.total()} actions and {purged.leases} leases"
+    terminal.say(parsed, purged.as_dict() | {"dry_run": parsed.dry_run}, "\n".join([*lines, total]))
     return 0
 
 

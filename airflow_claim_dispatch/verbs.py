@@ -131,6 +131,17 @@ COMMANDS = (
         ),
     ),
     Command(
+        "purge",
+        "Delete settled actions whose retention is over",
+        (
+            _option("--retention", help="JSON by type and outcome; by default the setting"),
+            _option("--dry-run", action="store_true", help="Count them, and delete nothing"),
+            _option("--batch-size", type=int, help="Rows that one transaction looks at"),
+            *_WHERE,
+            _OUTPUT,
+        ),
+    ),
+    Command(
         "stats",
         "Count actions by type and state; ~ marks estimates",
         (

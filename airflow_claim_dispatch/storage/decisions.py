@@ -107,7 +107,7 @@ def _write(
     tx: Transaction, by: str, verb: str, target: dict[str, Any], changed: int, ids: Sequence[int]
 ) -> int:
     number: int = tx.rows(
-        _WRITE, by=by, verb=verb, target=json.dumps(target), changed=changed,
+        _WRITE, by=check_name(by), verb=verb, target=json.dumps(target), changed=changed,
         ids=tx.dialect.ids(ids[:KEPT_IDS]),
     )[0][0]  # fmt: skip
     return number

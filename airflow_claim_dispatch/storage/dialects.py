@@ -134,7 +134,9 @@ POSTGRES = Dialect(
         "elements": Fragment(lambda ids: f"unnest({ids}) AS element(value)"),
         "within": Fragment(lambda ids: f"= ANY ({ids})"),
         "among": Fragment(lambda texts: f"= ANY (CAST({texts} AS text[]))"),
+        "any_of": Fragment(lambda query: f"= ANY (ARRAY ({query}))"),
         "array": Fragment(lambda ids: f"CAST(CAST({ids} AS text) AS bigint[])"),
+        "text_array": Fragment(lambda texts: f"CAST({texts} AS text[])"),
         "token": Fragment(lambda token: f"CAST({token} AS uuid)"),
         "text": Fragment(lambda column: f"CAST({column} AS text)"),
         # One statement must lock rows in one order everywhere, or two of them deadlock.
@@ -145,7 +147,9 @@ POSTGRES = Dialect(
             )
         ),
         "lock": "FOR UPDATE",
-        "skip_locked": "FOR UPDATE SKIP LOCKED",
+        "skip_locked": Fragment(
+            lambda table: f"FOR UPDATE{f' OF {table}' if table else ''} SKIP LOCKED"
+        ),
         # Whoever may INSERT may write the largest number: one more would fail the whole statement.
         "count": Fragment(lambda column: f"least({column}, {_MOST})"),
         "document": Fragment(
@@ -217,12 +221,14 @@ SQLITE = _Sqlite(
         "elements": Fragment(lambda ids: f"json_each({ids}) AS element"),
         "within": Fragment(lambda ids: f"IN (SELECT value FROM json_each({ids}))"),
         "among": Fragment(lambda texts: f"IN (SELECT value FROM json_each({texts}))"),
+        "any_of": Fragment(lambda query: f"IN ({query})"),
         "array": Fragment(lambda ids: ids),
+        "text_array": Fragment(lambda texts: texts),
         "token": Fragment(lambda token: token),
         "text": Fragment(lambda column: column),
         "locked": Fragment(lambda condition: f"IN (SELECT id FROM {{actions}} WHERE {condition})"),
         "lock": "",
-        "skip_locked": "",
+        "skip_locked": Fragment(lambda _: ""),
         "count": Fragment(lambda column: f"min({column}, {_MOST})"),
         "document": Fragment(_sqlite_columns),
         "moment": Fragment(lambda prefix: f"x.{prefix}_at"),

@@ -49,7 +49,8 @@ _TYPES_BY = """
     SELECT type FROM found WHERE type IS NOT NULL
 """
 _WITH_KEY = _TYPES_BY.replace("@which", "idempotency_key IS NOT NULL")
-_WITH_END = _TYPES_BY.replace("@which", "outcome IN ('dead', 'skipped', 'cancelled')")
+_IS_ENDED = "outcome IN ('dead', 'skipped', 'cancelled')"
+_WITH_END = _TYPES_BY.replace("@which", _IS_ENDED)
 
 _HELD_AT_MOST = 20_000
 _HELD = f"""
@@ -165,7 +166,8 @@ class Look:
             return [Stream(where, {"type": t}) for t in which.types or pending_types(tx)]
         if which.states and _ENDED.issuperset(which.states):
             types = which.types or ended_types(tx)
-            where = "a.type = :type AND a.outcome = '{}'"
+            # SQLite wants to read the index's own words before it uses it.
+            where = f"a.type = :type AND a.outcome = '{{}}' AND {_IS_ENDED}"
             return [Stream(where.format(s), {"type": t}) for t in types for s in which.states]
         return [Stream("1 = 1")]
 

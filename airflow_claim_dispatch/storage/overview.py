@@ -21,7 +21,7 @@ from airflow_claim_dispatch.storage.transaction import Transaction
 
 #: Actions that are counted one by one, shared by all types: in an index alone, and in the table.
 _COUNTED = 100_000
-_LOOKED_UP = 30_000
+_LOOKED_UP = 20_000
 
 #: Pages that are sampled, each time the same; a table of no more is counted whole.
 _PAGES = 2_000

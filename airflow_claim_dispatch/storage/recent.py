@@ -11,7 +11,7 @@ from airflow_claim_dispatch.storage.transaction import Transaction
 #: How far back, and how many leases and actions, are looked at.
 WINDOW = timedelta(hours=3)
 _LEASES = 5_000
-_ACTIONS = 20_000
+_ACTIONS = 10_000
 
 #: Widths of a chart's step, in seconds; the first that needs few enough steps is taken.
 _WIDTHS = (1, 5, 10, 30, 60, 120, 300)

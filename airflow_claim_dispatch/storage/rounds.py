@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -79,49 +79,48 @@ def go_round(
     A filter means what matches it when its turn comes; what has changed until then is left alone.
     Raises InvalidDecision for a filter that says nothing, and for nobody.
     """
-    by = decisions.check_name(by)
+    decisions.check_name(by)
+    if at_most is not None and at_most < 1:
+        raise InvalidDecision(f"at_most must be at least 1, not {at_most}")
     end_at = None if moment is None else resolve(moment, "end_at")
     which = target if isinstance(target, Filter) else Filter(ids=_ids(target))
     if which.says_nothing:
         raise InvalidDecision("an empty filter means the whole log: say which actions you mean")
-    round_ = _Round(log, verb, which, by, end_at)
-    round_.noted = which.as_dict() | ({} if moment is None else {"end_at": str(moment)})
-    left = at_most
+    round_ = _Round(log, verb, which, by, end_at, _noted(which, moment))
     for ids in round_.batches():
-        round_.carry_out(ids if left is None else ids[:left])
-        if left is not None and (left := at_most - round_.changed) <= 0:  # type: ignore[operator]  # not None
+        round_.carry_out(ids if at_most is None else ids[: at_most - round_.changed])
+        if round_.changed == at_most:
             break
-    return Answered(
-        verb, round_.changed, dict(round_.refused), round_.ids, round_.decision
-    )  # fmt: skip
+    return Answered(verb, round_.changed, dict(round_.refused), round_.ids, round_.decision)
 
 
+@dataclass(slots=True)
 class _Round:
     """A decision while it is carried out."""
 
+    log: ActionLog
+    verb: Verb
+    which: Filter
+    by: str
+    end_at: datetime | Delay | None
     noted: dict[str, Any]
-
-    def __init__(
-        self, log: ActionLog, verb: Verb, which: Filter, by: str, end_at: datetime | Delay | None
-    ) -> None:
-        self._log, self._verb, self._which, self._by, self._end_at = log, verb, which, by, end_at
-        self.changed = 0
-        self.refused: Counter[str] = Counter()
-        self.ids: list[int] = []
-        self.decision: int | None = None
+    changed: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    ids: list[int] = field(default_factory=list)
+    decision: int | None = None
 
     def batches(self) -> Iterator[list[int]]:
         """Yield ids, each once."""
-        if self._which.ids is not None:
-            listed = list(self._which.ids)
+        if self.which.ids is not None:
+            listed = list(self.which.ids)
             yield from (listed[i : i + _BATCH] for i in range(0, len(listed), _BATCH))
             return
         # A list by time would meet what was rescheduled again, at its new place.
         seen: set[int] = set()
         after = None
         while True:
-            page = self._log.transact(
-                lambda tx, after=after: list_actions(tx, self._which, _BATCH, after),  # type: ignore[misc]
+            page = self.log.transact(
+                lambda tx, after=after: list_actions(tx, self.which, _BATCH, after),  # type: ignore[misc]
                 writes=False,
             )
             ids = [item.id for item in page.items if item.id not in seen]
@@ -136,10 +135,10 @@ class _Round:
         """Change what may be changed, and record it with it."""
 
         def batch(tx: Transaction) -> tuple[Batch, int | None]:
-            done = carry_out(tx, self._verb, ids, self._which, self._end_at)
+            done = carry_out(tx, self.verb, ids, self.which, self.end_at)
             return done, self._record(tx, done.changed)
 
-        done, self.decision = self._log.transact(batch)
+        done, self.decision = self.log.transact(batch)
         self.changed += len(done.changed)
         self.refused += done.refused
         self.ids = (self.ids + done.changed)[: decisions.KEPT_IDS]
@@ -148,9 +147,17 @@ class _Round:
         if not ids:
             return self.decision
         if self.decision is None:
-            return decisions.record(tx, self._by, self._verb, self.noted, ids)
+            return decisions.record(tx, self.by, self.verb, self.noted, ids)
         decisions.add(tx, self.decision, ids)
         return self.decision
+
+
+def _noted(which: Filter, moment: Moment | None) -> dict[str, Any]:
+    """Return what is kept of a target: of many ids, the first."""
+    noted = which.as_dict()
+    if which.ids is not None:
+        noted["ids"] = noted["ids"][: decisions.KEPT_IDS]
+    return noted if moment is None else noted | {"end_at": str(moment)}
 
 
 def _ids(target: int | Sequence[int]) -> Sequence[int]:

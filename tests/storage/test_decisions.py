@@ -239,6 +239,21 @@ def test_a_decision_changes_no_more_than_it_may(log, monkeypatch):
     assert log.desk.cancel([1, 2, 3, 4], by="ada", at_most=3).changed == 3
 
 
+@pytest.mark.parametrize("at_most", [0, -1])
+def test_a_decision_that_may_change_nothing_is_refused(log, at_most):
+    publish(log, 3)
+    with pytest.raises(InvalidDecision, match="at_most must be at least 1"):
+        log.desk.cancel([1, 2, 3], by="ada", at_most=at_most)
+    assert state(log, 1) == "due"
+
+
+def test_of_very_many_ids_the_first_are_kept_on_record(log):
+    publish(log, 3)
+    assert log.desk.cancel(range(1, 2_001), by="ada").refused == {"missing": 1_997}
+    (decision,) = log.desk.decisions()
+    assert (len(decision.target["ids"]), decision.action_ids) == (1_000, [1, 2, 3])
+
+
 def test_what_is_moved_ahead_in_the_list_is_moved_once(log, monkeypatch):
     monkeypatch.setattr(rounds, "_BATCH", 2)
     for n in range(6):

@@ -9,12 +9,14 @@ from sqlalchemy import create_engine, make_url
 from story import claim, publish
 
 from airflow_claim_dispatch.core.draft import Draft
+from airflow_claim_dispatch.core.retention import Retention
 from airflow_claim_dispatch.core.settlement import processed
 from airflow_claim_dispatch.publisher import Publisher
 from airflow_claim_dispatch.storage.action_log import ActionLog
 from airflow_claim_dispatch.storage.leases import Owner
 
 PUBLISHER = "GRANT INSERT, SELECT, UPDATE ON action_logs TO {role}"
+PURGER = "GRANT SELECT, UPDATE, DELETE ON action_logs, action_claims TO {role}"
 WORKER = "GRANT SELECT, INSERT, UPDATE ON action_logs, action_claims, action_types TO {role}"
 
 
@@ -99,3 +101,13 @@ def test_who_decides_needs_no_ddl_and_deletes_nothing(as_role, postgres_log):
     assert desk.pause("mail", by="ada")
     assert desk.resume("mail", by="ada")
     assert len(desk.decisions()) == 5
+
+
+def test_a_purge_needs_delete_on_two_tables(as_role, postgres_log, clock):
+    postgres_log.publish([Draft().type("mail").check()])
+    taken = postgres_log.claim_to_run(["mail"], 1, 60, Owner("run"))
+    postgres_log.settle(taken.token, [processed(taken.rows[0].id)], close=True)
+    clock.tick(days=60)
+    log = ActionLog(as_role(PURGER), clock=clock)
+    purged = log.purge(Retention({"*": {"processed": "P30D"}}))
+    assert (purged.actions.total(), purged.leases) == (1, 1)

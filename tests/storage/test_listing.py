@@ -285,3 +285,35 @@ def test_times_of_any_precision_are_paged_through_on_sqlite(sqlite_log):
     expected = [insert(sqlite_log, end_at=time) for time in times]
     for order, found in (("soonest", expected), ("latest", expected[::-1])):
         assert everything(sqlite_log, Filter(states="due"), 1, order) == found
+
+
+@pytest.mark.parametrize(
+    ("which", "order", "index"),
+    [
+        (Filter(states="dead"), "newest", "action_logs_ended"),
+        (Filter(states="due"), "soonest", "action_logs_due"),
+        (Filter(states="scheduled"), "latest", "action_logs_due"),
+        (Filter(key="k"), "newest", "action_logs_key"),
+        (Filter(ids=[1]), "newest", "PRIMARY KEY"),
+    ],
+)
+def test_sqlite_reads_along_the_indexes_too(sqlite_log, which, order, index):
+    log = sqlite_log
+    log.publish([new(key="k"), new()])
+    settle(log, claim_and_take(log).token, dead(1, "x"))
+    way = looking.Way.of(which, order)
+
+    def plans(tx):
+        look = looking.Look(tx, which, way, None, 50)
+        statement = "EXPLAIN QUERY PLAN SELECT a.id FROM {actions} a WHERE @where ORDER BY @order"
+        for stream in look.streams():
+            explained = statement.replace("@where", stream.where).replace("@order", way.columns)
+            parameters = which.parameters(tx.dialect) | stream.parameters
+            yield [row[-1] for row in tx.rows(explained, **parameters)]
+
+    explained = log.transact(lambda tx: list(plans(tx)))
+    assert explained
+    for steps in explained:
+        assert index in steps[0], steps
+        if which.key is None and which.ids is None:
+            assert not [step for step in steps if "TEMP B-TREE" in step]
