@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 from airflow_claim_dispatch.core.errors import NotMigrated
-from airflow_claim_dispatch.storage import migrate
+from airflow_claim_dispatch.storage import migrate, vacuuming
 from airflow_claim_dispatch.storage.answers import Answer, read_time
 from airflow_claim_dispatch.storage.claiming import DUE, pending_types
 from airflow_claim_dispatch.storage.dialects import POSTGRES
@@ -22,17 +22,12 @@ if TYPE_CHECKING:
 #: How far the clocks may be apart, and for how long other things may last.
 _CLOCKS_APART = timedelta(seconds=5)
 _LATE = timedelta(minutes=10)
-_SNAPSHOT = timedelta(minutes=5)
 
 #: Types that a problem names.
 _NAMED = 5
 
 #: Due actions that are looked at for claims without a lease, the oldest of each type.
 _LOOKED_AT = 100_000
-
-#: Dead rows, and their share of all, from which a table is bloated; and the same of an index.
-_DEAD_ROWS, _DEAD_SHARE = 100_000, 0.5
-_INDEX_BYTES, _BYTES_PER_ENTRY = 64 * 2**20, 200
 
 _STALE_LEASES = """
     SELECT count(*), min(lease_until) FROM {claims}
@@ -59,37 +54,6 @@ _OLDEST = f"""
 
 _SERVICE = """
     SELECT served_by, {readable:served_at}, paused_at FROM {types} WHERE type = :type
-"""
-
-_DEAD_TUPLES = """
-    SELECT s.relname, s.n_dead_tup, s.n_live_tup FROM pg_stat_all_tables s
-     WHERE s.relid IN (CAST(:actions AS regclass), CAST(:claims AS regclass))
-"""
-
-_FAT_INDEXES = """
-    SELECT c.relname, pg_relation_size(c.oid), c.reltuples
-      FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
-     WHERE i.indrelid IN (CAST(:actions AS regclass), CAST(:claims AS regclass))
-"""
-
-_HELD_SNAPSHOTS = """
-    SELECT 'connection ' || pid || coalesce(' (' || nullif(application_name, '') || ')', ''),
-           extract(epoch FROM clock_timestamp() - xact_start),
-           'SELECT pg_terminate_backend(' || pid || ')'
-      FROM pg_stat_activity
-     WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_xmin IS NOT NULL
-       AND backend_type = 'client backend'
-       AND xact_start < clock_timestamp() - make_interval(secs => :old)
-    UNION ALL
-    SELECT 'prepared transaction ' || gid, extract(epoch FROM clock_timestamp() - prepared),
-           'COMMIT PREPARED or ROLLBACK PREPARED ''' || gid || ''''
-      FROM pg_prepared_xacts
-     WHERE database = current_database()
-       AND prepared < clock_timestamp() - make_interval(secs => :old)
-    UNION ALL
-    SELECT 'replication slot ' || slot_name, NULL,
-           'let its reader catch up, or SELECT pg_drop_replication_slot(''' || slot_name || ''')'
-      FROM pg_replication_slots WHERE NOT active AND xmin IS NOT NULL
 """
 
 
@@ -167,7 +131,15 @@ def _clocks(log: ActionLog) -> list[Problem]:
 
 
 def _drift(tx: Transaction) -> list[Problem]:
-    return [Problem(what, remedy) for what, remedy in drift(tx)]
+    return [Problem(*told) for told in drift(tx)]
+
+
+def _snapshots(tx: Transaction) -> list[Problem]:
+    return [Problem(*told) for told in vacuuming.snapshots(tx)]
+
+
+def _bloat(tx: Transaction) -> list[Problem]:
+    return [Problem(*told) for told in vacuuming.bloat(tx)]
 
 
 def _leases(tx: Transaction) -> list[Problem]:
@@ -229,41 +201,6 @@ def _unserved(
     return Problem(
         f"{what}, but {by} claimed last {at(served, now)}", "is its DAG on, and do its runs start?"
     )
-
-
-def _snapshots(tx: Transaction) -> list[Problem]:
-    return [
-        Problem(
-            f"{who} holds an old snapshot{'' if age is None else f' for {span(float(age))}'}:"
-            " rows that are dead cannot be removed, and claims get slower",
-            f"end it: {remedy}",
-        )
-        for who, age, remedy in tx.rows(_HELD_SNAPSHOTS, old=_SNAPSHOT.total_seconds())
-    ]
-
-
-def _bloat(tx: Transaction) -> list[Problem]:
-    tables = {
-        "actions": tx.names.quoted(tx.names.actions), "claims": tx.names.quoted(tx.names.claims),
-    }  # fmt: skip
-    problems = [
-        Problem(
-            f"{name} has {dead:,} dead rows beside {live:,} live ones",
-            f"VACUUM {name}; if that removes few, something holds an old snapshot; if they come"
-            " back, autovacuum is off or too slow",
-        )
-        for name, dead, live in tx.rows(_DEAD_TUPLES, **tables)
-        if dead >= _DEAD_ROWS and dead > _DEAD_SHARE * live
-    ]
-    problems += [
-        Problem(
-            f"index {name} has {size >> 20:,} MiB for {max(entries, 0):,.0f} entries",
-            f"REINDEX INDEX CONCURRENTLY {name}",
-        )
-        for name, size, entries in tx.rows(_FAT_INDEXES, **tables)
-        if size >= _INDEX_BYTES and size > _BYTES_PER_ENTRY * entries
-    ]
-    return problems
 
 
 def _now(tx: Transaction) -> datetime:

@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 
 from airflow_claim_dispatch.core.action import Action
 from airflow_claim_dispatch.core.rules import JsonLogic, RuleEvaluator, Verdict, verdicts
+from airflow_claim_dispatch.storage import limits
 from airflow_claim_dispatch.storage.answers import Answer, read_time
 from airflow_claim_dispatch.storage.claiming import DUE
 from airflow_claim_dispatch.storage.lineage import Holding
@@ -183,9 +184,23 @@ class _Service:
         return None
 
 
-def _limit(tx: Transaction, action: Detail) -> tuple[Kind, str] | None:  # noqa: ARG001
+def _limit(tx: Transaction, action: Detail) -> tuple[Kind, str] | None:
     """Say whether a limit of the type keeps a due action from being claimed."""
-    return None
+    standing = limits.of(tx, [action.type]).get(action.type)
+    if standing is None or standing.room != 0:
+        return None
+    flow = standing.flow
+    if flow.max_in_flight is not None and standing.in_flight >= flow.max_in_flight:
+        return "limit", (
+            f"due, but {standing.in_flight} of at most {flow.max_in_flight} actions are in flight:"
+            " the next one is claimed when one of them ends"
+        )
+    rate = flow.rate
+    per = "" if rate is None else f" of at most {rate.count} within {span(rate.per)}"
+    return "limit", (
+        f"due, but {standing.started}{per} have started: the next one may in"
+        f" {span(standing.next_in)}"
+    )
 
 
 def _guard(action: Detail, evaluator: RuleEvaluator | None) -> tuple[Kind, str] | None:

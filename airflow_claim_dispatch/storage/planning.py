@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from heapq import merge
-from itertools import islice
 from typing import Any
 
 from airflow_claim_dispatch.core.errors import InvalidFilter
 from airflow_claim_dispatch.core.times import Delay, Moment, resolve
+from airflow_claim_dispatch.storage import limits
 from airflow_claim_dispatch.storage.answers import Answer, read_time
 from airflow_claim_dispatch.storage.claiming import pending_types
+from airflow_claim_dispatch.storage.limits import Standing
 from airflow_claim_dispatch.storage.transaction import Transaction
 
 MOST = 10_000
@@ -30,7 +33,21 @@ _ELIGIBLE = """
      ORDER BY a.end_at, a.id LIMIT :limit
 """
 
-_SERVICE = "SELECT type, served_by, CASE WHEN paused_at IS NULL THEN 0 ELSE 1 END FROM {types}"
+_SERVICE = """
+    SELECT type, served_by, CASE WHEN paused_at IS NULL THEN 0 ELSE 1 END, priority FROM {types}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Service:
+    """What is known of who serves a type."""
+
+    by: str | None = None
+    paused: int = 0
+    priority: int = 0
+
+
+_NOBODY = _Service()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +55,8 @@ class PlannedType(Answer):
     """What would happen to one type.
 
     :param claimed: actions that the next claim would take.
-    :param waiting: actions that would be due and stay: beyond the limit, paused, or unserved.
+    :param waiting: actions that would be due and stay: beyond the limit of the claim or (now)
+        of their type, paused, or unserved.
     :param at_least: whether even more would wait: no more were looked at.
     :param served_by: who would claim them: ``deployment/dag/task``; None if nobody ever has.
     :param first: the oldest ``end_at`` of all these, and ``last`` the youngest that is claimed.
@@ -76,34 +94,50 @@ def plan(tx: Transaction, at: Moment | None = None, limit: int = 1_000) -> Plan:
     if not 1 <= limit <= MOST:
         raise InvalidFilter(f"limit must be from 1 to {MOST:,}, not {limit}")
     when = _resolved(tx, at)
-    service = {type_: (by, bool(paused)) for type_, by, paused in tx.rows(_SERVICE)}
+    service = {row[0]: _Service(*row[1:]) for row in tx.rows(_SERVICE)}
     due = {}
     for type_ in pending_types(tx):
         rows = tx.rows(_ELIGIBLE, type=type_, at=tx.dialect.time(when), limit=limit + 1)
         if rows:
             due[type_] = rows
-    claimed = _claimed(due, service, limit)
+    # Where limits stand is known of now alone.
+    standing = limits.of(tx, list(due)) if at is None else {}
+    claimed = _claimed(due, service, standing, limit)
     types = [
-        _planned(tx, type_, rows, claimed.get(type_, 0), service.get(type_), limit)
+        _planned(tx, type_, rows, claimed.get(type_, 0), service.get(type_, _NOBODY), limit)
         for type_, rows in due.items()
     ]
     return Plan(when, limit, types)
 
 
 def _claimed(
-    due: dict[str, list[tuple[Any, ...]]], service: dict[str, tuple[str | None, bool]], limit: int
+    due: dict[str, list[tuple[Any, ...]]],
+    service: dict[str, _Service],
+    standing: Mapping[str, Standing],
+    limit: int,
 ) -> dict[str, int]:
-    """Return how many of each type are among the oldest that its claimer takes."""
+    """Return how many of each type are among those that its claimer takes first."""
     claimers: dict[str, list[str]] = {}
     for type_ in due:
-        by, paused = service.get(type_, (None, False))
-        if by is not None and not paused:
-            claimers.setdefault(by, []).append(type_)
-    claimed: dict[str, int] = {}
+        serves = service.get(type_, _NOBODY)
+        if serves.by is not None and not serves.paused:
+            claimers.setdefault(serves.by, []).append(type_)
+    left = {one.flow.limited_with: one.room for one in standing.values()}
+    claimed: Counter[str] = Counter()
     for types in claimers.values():
-        queues = [[(*row, type_) for row in due[type_]] for type_ in types]
-        for *_, type_ in islice(merge(*queues), limit):
-            claimed[type_] = claimed.get(type_, 0) + 1
+        taken = 0
+        queues = [[(-service[t].priority, *row, t) for row in due[t]] for t in types]
+        for *_, type_ in merge(*queues):
+            share = standing[type_].flow.limited_with if type_ in standing else None
+            room = left.get(share)
+            if taken == limit:
+                break
+            if room == 0:
+                continue
+            if room is not None:
+                left[share] = room - 1
+            claimed[type_] += 1
+            taken += 1
     return claimed
 
 
@@ -112,14 +146,14 @@ def _planned(
     type_: str,
     rows: list[tuple[Any, ...]],
     claimed: int,
-    service: tuple[str | None, bool] | None,
+    service: _Service,
     limit: int,
 ) -> PlannedType:
-    by, paused = service or (None, False)
     found = min(len(rows), limit)
     first, last = rows[0][0], rows[claimed - 1][0] if claimed else None
     return PlannedType(
-        type_, claimed, found - claimed, len(rows) > limit, by, paused,
+        type_, claimed, found - claimed, len(rows) > limit, service.by,
+        bool(service.paused),
         read_time(tx.dialect, first), read_time(tx.dialect, last),
         [id_ for _, id_ in rows[: min(claimed, _SHOWN)]],
     )  # fmt: skip

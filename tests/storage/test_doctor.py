@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 from story import claim, execute, publish
 
-from airflow_claim_dispatch.storage import doctor, migrate
+from airflow_claim_dispatch.storage import migrate, vacuuming
 from airflow_claim_dispatch.storage.action_log import ActionLog
 from airflow_claim_dispatch.storage.engines import open_engine
 
@@ -201,7 +201,7 @@ def test_many_types_of_one_kind_are_one_problem(log):
 
 def test_a_snapshot_that_is_held(postgres_log, monkeypatch):
     log = postgres_log
-    monkeypatch.setattr(doctor, "_SNAPSHOT", timedelta(0))
+    monkeypatch.setattr(vacuuming, "_SNAPSHOT", timedelta(0))
     assert "old snapshots" not in found(log)
     with log.engine.connect() as holder:
         holder.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
@@ -216,7 +216,7 @@ def test_a_snapshot_that_is_held(postgres_log, monkeypatch):
 
 def test_dead_rows_that_pile_up(postgres_log, monkeypatch):
     log = postgres_log
-    monkeypatch.setattr(doctor, "_DEAD_ROWS", 10)
+    monkeypatch.setattr(vacuuming, "_DEAD_ROWS", 10)
     log.serve(["mail"], "us/mails/claim")
     publish(log, 20)
     with log.engine.connect() as holder:
@@ -231,7 +231,7 @@ def test_dead_rows_that_pile_up(postgres_log, monkeypatch):
 
 def test_an_index_that_is_far_larger_than_its_entries(postgres_log, monkeypatch):
     log = postgres_log
-    monkeypatch.setattr(doctor, "_INDEX_BYTES", 1)
+    monkeypatch.setattr(vacuuming, "_INDEX_BYTES", 1)
     publish(log, 10)
     execute(log, "ANALYZE action_logs")
     assert any("index action_logs_due has 0 MiB for 10 entries" in w for w in found(log)["bloat"])

@@ -19,6 +19,7 @@ from story import (
 )
 
 from airflow_claim_dispatch.core.errors import UnknownAction
+from airflow_claim_dispatch.core.flow import Flow, Rate
 from airflow_claim_dispatch.core.rules import JsonLogic, verdicts
 from airflow_claim_dispatch.core.settlement import dead, processed, released, skipped
 from airflow_claim_dispatch.storage.leases import Owner
@@ -386,3 +387,32 @@ def test_times_of_foreign_hands_do_not_hide_an_action(log):
     )  # fmt: skip
     assert log.desk.show(action).created_at is None
     assert why(log, action)[0] == "no_processor"
+
+
+def test_a_limit_of_actions_in_flight_holds_the_next(log, clock):
+    log.serve(["mail"], "us/mails/claim", {"mail": Flow(limited_with="p", max_in_flight=2)})
+    *_, last = publish(log, 3)
+    assert why(log, last)[0] == "waiting"
+    log.claim_to_run(["mail"], 2, 60, Owner("us/mails/1/run/0"))
+    assert why(log, last) == (
+        "limit",
+        (
+            "due, but 2 of at most 2 actions are in flight: the next one is claimed when one of"
+            " them ends"
+        ),
+    )
+
+
+def test_a_rate_holds_the_next(log, clock):
+    rate = Rate(2, per=timedelta(minutes=1))
+    log.serve(["mail"], "us/mails/claim", {"mail": Flow(limited_with="p", rate=rate)})
+    *done, last = publish(log, 3)
+    taken = log.claim_to_run(["mail"], 2, 60, Owner("us/mails/1/run/0"))
+    log.settle(taken.token, [processed(id_) for id_ in done], close=True)
+    clock.tick(20)
+    assert why(log, last) == (
+        "limit",
+        "due, but 2 of at most 2 within 1 min have started: the next one may in 40 s",
+    )
+    clock.tick(40)
+    assert why(log, last)[0] == "waiting"

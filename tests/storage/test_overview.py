@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 from story import claim, claim_and_take, execute, new, publish, settle, take
 
+from airflow_claim_dispatch.core.flow import Flow
 from airflow_claim_dispatch.core.settlement import dead, processed, released, skipped
 from airflow_claim_dispatch.storage import overview, recent
 from airflow_claim_dispatch.storage.leases import Owner
@@ -213,6 +214,20 @@ def test_a_plan_counts_what_the_claim_would_take_back(log, clock):
     assert log.desk.plan().types == []
     clock.tick(61)
     assert log.desk.plan().types[0].ids == [action]
+
+
+def test_a_plan_for_now_keeps_to_limits_and_priorities(log):
+    together = Flow(limited_with="p", max_in_flight=2)
+    flows = {"mail": together, "sms": together, "push": Flow(priority=5)}
+    log.serve(["mail", "sms", "push"], "us/mails/claim", flows)
+    for type_ in ("mail", "sms", "mail", "sms", "push", "push"):
+        publish(log, 1, type_)
+    planned = {t.type: (t.claimed, t.waiting) for t in log.desk.plan(limit=3).types}
+    assert planned == {"mail": (1, 1), "sms": (0, 2), "push": (2, 0)}
+    claimed = log.claim(["mail", "sms", "push"], 3, 60, Owner("us/mails/1/claim/-1"))
+    assert sorted(row.type for row in claimed.rows) == ["mail", "push", "push"]
+    planned = {t.type: (t.claimed, t.waiting) for t in log.desk.plan().types}
+    assert planned == {"mail": (0, 1), "sms": (1, 1)}
 
 
 def test_a_plan_changes_nothing(log):
