@@ -52,12 +52,7 @@ SELECT md5('run ' || k)::uuid, 'run', 'airflow/mails/' || k || '/run/0', 1,
 
 def measure(server: Server, sizes: Sizes) -> Outcome:
     """Ask everything that a page offers, in turns; the slowest answer of a kind counts."""
-    server.create("desk")
-    log = ActionLog(server.url("desk"))
-    migrate(log.engine)
-    for statement in (_ACTIONS, _LEASES):
-        server.execute("desk", statement.replace("{rows}", str(sizes.tables[-1])))
-    server.rest("desk")
+    log = lived_log(server, "desk", sizes.tables[-1])
     kinds = _questions(log)
     every = {name: ask for questions in kinds.values() for name, ask in questions.items()}
     seconds = in_turns({name: _timed(ask) for name, ask in every.items()}, sizes.claims)
@@ -69,6 +64,16 @@ def measure(server: Server, sizes: Sizes) -> Outcome:
             for kind, asked in kinds.items()
         ]
     )
+
+
+def lived_log(server: Server, database: str, rows: int) -> ActionLog:
+    """Return a log of so many actions that have lived, in a database of its own."""
+    log = ActionLog(server.create(database))
+    migrate(log.engine)
+    for statement in (_ACTIONS, _LEASES):
+        server.execute(database, statement.replace("{rows}", str(rows)))
+    server.rest(database)
+    return log
 
 
 def _questions(log: ActionLog) -> dict[str, dict[str, Callable[[], object]]]:
