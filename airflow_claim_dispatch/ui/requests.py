@@ -1,13 +1,12 @@
-"""What requests may say: text that a database can hold, times that it can, and filters of both."""
+"""What requests may say; what the log itself refuses, it refuses in its own words."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 from fastapi import Path
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
-from airflow_claim_dispatch.core.payload import is_storable
 from airflow_claim_dispatch.storage.listing import MOST
 from airflow_claim_dispatch.storage.looking import Order
 from airflow_claim_dispatch.storage.states import Filter, State
@@ -17,22 +16,14 @@ _LARGEST_ID = 2**63 - 1
 _MOST_IDS = 10_000
 
 
-def _storable(text: str) -> str:
-    if not is_storable(text):
-        raise ValueError("this is no text that a database can hold")
-    return text
-
-
 def _no_truth(value: object) -> object:
     if isinstance(value, bool):
         raise ValueError("true and false are no ids")  # noqa: TRY004  pydantic's way
     return value
 
 
-Text = Annotated[str, AfterValidator(_storable)]
 Id = Annotated[int, BeforeValidator(_no_truth), Field(ge=1, le=_LARGEST_ID)]
 IdInPath = Annotated[int, Path(ge=1, le=_LARGEST_ID, description="The action's id")]
-Type = Annotated[Text, Field(min_length=1, max_length=120)]
 
 
 class Which(BaseModel):
@@ -41,9 +32,9 @@ class Which(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     states: list[State] = Field([], description="Any of these states")
-    types: list[Type] = Field([], max_length=1_000, description="Any of these types")
-    key: Text | None = Field(None, description="The idempotency key, whole")
-    text: Text | None = Field(
+    types: list[str] = Field([], max_length=1_000, description="Any of these types")
+    key: str | None = Field(None, description="The idempotency key, whole")
+    text: str | None = Field(
         None,
         description="Text that the stored payload contains; needs PUT on the connection",
     )
@@ -60,7 +51,7 @@ class Listing(Which):
     """A filter, and the page to return."""
 
     limit: int = Field(50, ge=1, le=MOST, description="Actions on the page, at most")
-    after: Text | None = Field(None, description="Where the page before this one ended")
+    after: str | None = Field(None, description="Where the page before this one ended")
     order: Order | None = Field(
         None,
         description="`soonest` and `latest` are for unsettled actions; by default `soonest` for"
@@ -78,9 +69,9 @@ class Plans(BaseModel):
 class Task(BaseModel):
     """A DAG run of Airflow, or one of its task instances."""
 
-    dag_id: Text
-    run_id: Text
-    task_id: Text | None = Field(None, description="Without it, the whole run is meant")
+    dag_id: str
+    run_id: str
+    task_id: str | None = Field(None, description="Without it, the whole run is meant")
     map_index: int | None = Field(None, ge=-1, description="-1 for a task that is not mapped")
 
 
@@ -104,7 +95,7 @@ class OfType(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    type: Type
+    type: str
 
 
 class Trail(BaseModel):

@@ -41,10 +41,11 @@ SELECT 't' || n % 50, jsonb_build_object('user_id', n, 'user_email', 'user' || n
 """
 
 _LEASES = """
-INSERT INTO action_claims (token, kind, owner, try_number, action_ids, lease_until, closed_at,
-                           created_at)
+INSERT INTO action_claims (token, kind, owner, try_number, action_ids, types, lease_until,
+                           closed_at, created_at)
 SELECT md5('run ' || k)::uuid, 'run', 'airflow/mails/' || k || '/run/0', 1,
-       ARRAY (SELECT generate_series(greatest(k * 1000, 1), k * 1000 + 999)), at, at, at
+       ARRAY (SELECT generate_series(greatest(k * 1000, 1), k * 1000 + 999)),
+       ARRAY (SELECT 't' || n FROM generate_series(0, 49) n), at, at, at
   FROM generate_series(0, {rows} / 1000) k,
        LATERAL (SELECT now() + interval '-10 seconds' * ({rows} / 1000 - k) AS at) t
 """

@@ -54,16 +54,15 @@ filters = st.fixed_dictionaries(
         "ids": mostly(st.lists(st.integers(), max_size=3)),
     },
 )
-bodies = mostly(
-    st.fixed_dictionaries(
-        {},
-        optional={
-            "which": mostly(filters),
-            "at_most": mostly(st.integers()),
-            "end_at": mostly(times),
-            "type": mostly(texts),
-        },
-    )
+bounds = st.fixed_dictionaries({}, optional={"at_most": mostly(st.integers())})
+decisions = st.builds(lambda which, bound: {"which": which, **bound}, mostly(filters), bounds)
+moves = st.builds(lambda body, end_at: {**body, "end_at": end_at}, decisions, mostly(times))
+pauses = st.fixed_dictionaries({"type": mostly(texts)})
+bodies = st.one_of(
+    st.tuples(st.sampled_from(["requeue", "cancel", "run-now"]), decisions),
+    st.tuples(st.just("reschedule"), moves),
+    st.tuples(st.sampled_from(["pause", "resume"]), pauses),
+    st.tuples(st.sampled_from(VERBS), values),
 )
 queries = st.fixed_dictionaries(
     {},
@@ -103,8 +102,9 @@ def check(answer):
 
 
 @FUZZED
-@given(verb=st.sampled_from(VERBS), body=bodies)
-def test_any_body_is_carried_out_or_refused(admin, verb, body):
+@given(sent=bodies)
+def test_any_body_is_carried_out_or_refused(admin, sent):
+    verb, body = sent
     check(admin.call("POST", verb, headers=JSON, content=json.dumps(body)))
 
 
