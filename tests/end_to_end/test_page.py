@@ -230,6 +230,21 @@ def test_a_type_is_paused_and_resumed(page, dead):
     expect(row).not_to_contain_text("paused")
 
 
+def test_who_may_only_read_sees_no_payload_and_nothing_to_decide(browser, dead):
+    page = browser.page("rob", f"{PAGE}?action={dead[0]}")
+    expect(page.get_by_role("note", name="Why")).to_contain_text("hung up")
+    expect(page.get_by_label("Payload").last).to_contain_text('"note": "***"')
+    expect(page.get_by_text("read only")).to_be_visible()
+    go(page, f"?view=actions&types={CALL}")
+    expect(page.locator("[data-action]").first).to_be_visible()
+    expect(page.get_by_label("Text in payload")).to_be_disabled()
+    verbs = re.compile("Requeue|Cancel|Run now|Reschedule|Pause|Select")
+    assert page.get_by_role("button", name=verbs).count() == 0
+    assert page.get_by_text("please call back").count() == 0
+    assert page.trouble == []
+    page.close()
+
+
 def test_a_viewer_is_refused(browser, dead):
     page = browser.page("vera")
     expect(page.get_by_role("alert")).to_contain_text("You may not read the action log")
