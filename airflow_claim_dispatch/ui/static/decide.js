@@ -9,7 +9,7 @@ import { count, plural } from "./words.js";
 
 /** Buttons for one action. */
 export function DecideButtons({ detail, zone, done }) {
-  // Who wrote a claim without a lease is not of this package: the API knows whether somebody holds it.
+  // The API knows whether somebody holds it: a foreign hand can write a claim without a lease.
   const verbs = detail.state === "claimed" ? ["requeue", "cancel"] : fitting([detail.state]);
   return h(Deciding, { verbs, which: { ids: [detail.id] }, zone, done });
 }
@@ -84,8 +84,10 @@ function Question({ verb, which, zone, close }) {
     },
     which.ids
       ? means(plural(meant.number, "action"))
-      : h(Answer, { answer: counted, loading: h(Loading, { rows: 1, label: "Counting" }) }, (found) =>
-          h(Chakra.Text, null, means(amount(found))),
+      : h(
+          Answer,
+          { answer: counted, loading: h(Loading, { rows: 1, label: "Counting" }) },
+          (found) => h(Chakra.Text, null, means(amount(found))),
         ),
     verb === "reschedule" && h(When, { label: "New time", value: moment, choose: setMoment, zone }),
   );

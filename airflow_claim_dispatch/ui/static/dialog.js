@@ -47,15 +47,15 @@ export function Dialog({ title, verb, danger, busy, disabled, error, confirm, cl
             ),
             confirm &&
               h(
-              Chakra.Button,
-              {
-                colorPalette: danger ? "danger" : "brand",
-                loading: busy,
-                disabled,
-                onClick: confirm,
-              },
-              verb,
-            ),
+                Chakra.Button,
+                {
+                  colorPalette: danger ? "danger" : "brand",
+                  loading: busy,
+                  disabled,
+                  onClick: confirm,
+                },
+                verb,
+              ),
           ),
         ),
       ),

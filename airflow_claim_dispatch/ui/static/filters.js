@@ -85,7 +85,11 @@ function Typed({ label, value, choose, suggestions, ...more }) {
       ...more,
     }),
     suggestions &&
-      h("datalist", { id: list }, suggestions.map((type) => h("option", { key: type, value: type }))),
+      h(
+        "datalist",
+        { id: list },
+        suggestions.map((type) => h("option", { key: type, value: type })),
+      ),
   );
 }
 

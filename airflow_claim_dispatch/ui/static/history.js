@@ -15,9 +15,9 @@ export const History = ({ history, deployment, zone }) =>
     : h(
         Chakra.Timeline.Root,
         { size: "sm", variant: "subtle" },
-        history.holdings.toReversed().map((holding) =>
-          h(Holding, { key: holding.token, holding, deployment, zone }),
-        ),
+        history.holdings
+          .toReversed()
+          .map((holding) => h(Holding, { key: holding.token, holding, deployment, zone })),
         !history.complete &&
           h(
             Chakra.Text,
@@ -48,7 +48,11 @@ const Holding = ({ holding, deployment, zone }) =>
         Chakra.Timeline.Description,
         { display: "flex", gap: 1, flexWrap: "wrap" },
         h(Time, { time: holding.opened_at, zone, both: true }),
-        holding.holds && holding.lease_until && ["lease until", h(Time, { key: 1, time: holding.lease_until, zone })],
+        holding.holds &&
+          holding.lease_until && [
+            "lease until",
+            h(Time, { key: 1, time: holding.lease_until, zone }),
+          ],
       ),
     ),
   );
@@ -59,6 +63,8 @@ const what = ({ kind, holds, settled }) => {
   return settled ? `${doing}, and settled` : doing;
 };
 
+const index = ({ map_index }) => (map_index >= 0 ? ` [${map_index}]` : "");
+
 /** Only tasks of this Airflow can be linked to. */
 const Holder = ({ holding: { task, owner, try_number }, deployment }) =>
   task && task.deployment === deployment
@@ -68,7 +74,7 @@ const Holder = ({ holding: { task, owner, try_number }, deployment }) =>
         h(
           RouterLink,
           { to: logOf(task, try_number) },
-          `${task.dag_id} › ${task.task_id}${task.map_index >= 0 ? ` [${task.map_index}]` : ""}, try ${try_number}`,
+          `${task.dag_id} › ${task.task_id}${index(task)}, try ${try_number}`,
         ),
       )
     : h(Chakra.Text, { fontSize: "sm" }, `${owner}, try ${try_number}`);

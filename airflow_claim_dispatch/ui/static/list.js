@@ -26,9 +26,20 @@ export function List({ user, zone }) {
   return h(
     Chakra.Stack,
     { gap: 4 },
-    h(Filters, { chosen, choose, types: overview.data?.types.map(({ type }) => type) ?? [], zone, mayDecide: user.may_decide }),
+    h(Filters, {
+      chosen,
+      choose,
+      types: overview.data?.types.map(({ type }) => type) ?? [],
+      zone,
+      mayDecide: user.may_decide,
+    }),
     user.may_decide &&
-      h(DecideBar, { chosen, selected, zone, done: () => (setSelected(new Set()), answer.again()) }),
+      h(DecideBar, {
+        chosen,
+        selected,
+        zone,
+        done: () => (setSelected(new Set()), answer.again()),
+      }),
     h(Answer, { answer, loading: h(Loading, { rows: 8 }) }, (page) =>
       h(
         Chakra.Stack,

@@ -21,7 +21,8 @@ export const Trouble = ({ error, again }) =>
       h(Chakra.Alert.Title, null, title(error)),
       h(Chakra.Alert.Description, null, error.message),
     ),
-    again && error.status !== 403 &&
+    again &&
+      error.status !== 403 &&
       h(Chakra.Button, { size: "xs", variant: "outline", onClick: again }, "Try again"),
   );
 

@@ -30,7 +30,11 @@ export function Rows({ items, zone, selected, setSelected }) {
               h(Tick, {
                 label: "Select all on this page",
                 checked: all,
-                change: (isChosen) => select(items.map((item) => item.id), isChosen),
+                change: (isChosen) =>
+                  select(
+                    items.map((item) => item.id),
+                    isChosen,
+                  ),
               }),
             ),
           ["Action", "State", "Earliest", "Attempts", "Key", "Payload and error"].map((title) =>

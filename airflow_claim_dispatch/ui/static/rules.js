@@ -32,7 +32,13 @@ const Rule = ({ verdict }) =>
         { gap: 1, minW: 0 },
         h(
           Chakra.Code,
-          { bg: "transparent", px: 0, fontSize: "xs", overflowWrap: "anywhere", whiteSpace: "normal" },
+          {
+            bg: "transparent",
+            px: 0,
+            fontSize: "xs",
+            overflowWrap: "anywhere",
+            whiteSpace: "normal",
+          },
           typeof verdict.rule === "string" ? verdict.rule : JSON.stringify(verdict.rule),
         ),
         verdict.error && h(Chakra.Text, { color: "fg.error", fontSize: "sm" }, verdict.error),
@@ -48,6 +54,7 @@ const Rule = ({ verdict }) =>
   );
 
 const Holds = ({ holds }) => {
-  const [colour, word] = holds === null ? ["failed", "fails"] : holds ? ["success", "holds"] : ["skipped", "says no"];
+  const [colour, word] =
+    holds === null ? ["failed", "fails"] : holds ? ["success", "holds"] : ["skipped", "says no"];
   return h(Chakra.Badge, { colorPalette: colour, flexShrink: 0 }, word);
 };

@@ -56,7 +56,12 @@ export function span(seconds) {
   if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
   let rest = Math.round(seconds);
   const parts = [];
-  for (const [size, unit] of [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]]) {
+  for (const [size, unit] of [
+    [86400, "d"],
+    [3600, "h"],
+    [60, "min"],
+    [1, "s"],
+  ]) {
     const number = Math.floor(rest / size);
     rest -= number * size;
     if (number) parts.push(`${number} ${unit}`);

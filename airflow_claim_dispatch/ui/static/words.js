@@ -15,8 +15,6 @@ export const STATES = {
   cancelled: ["removed", "called off"],
 };
 
-export const UNSETTLED = ["scheduled", "due", "claimed", "retrying"];
-
 export const State = ({ state, ...more }) =>
   h(
     Chakra.Badge,
@@ -43,7 +41,12 @@ export const Time = ({ time, zone, both = false }) =>
   time
     ? h(
         Chakra.Text,
-        { as: "time", dateTime: time, title: `${written(time, zone)} (${zone})`, whiteSpace: "nowrap" },
+        {
+          as: "time",
+          dateTime: time,
+          title: `${written(time, zone)} (${zone})`,
+          whiteSpace: "nowrap",
+        },
         both ? written(time, zone) : relative(time),
         both && h(Chakra.Text, { as: "span", color: "fg.muted" }, ` (${relative(time)})`),
       )
@@ -56,7 +59,11 @@ export const place = (parameters) => ({ pathname: PAGE, search: query(parameters
 
 /** A link to another place on the page, also from a tab of Airflow. */
 export const To = ({ at, children, ...more }) =>
-  h(Chakra.Link, { asChild: true, color: "fg.info", ...more }, h(RouterLink, { to: place(at) }, children));
+  h(
+    Chakra.Link,
+    { asChild: true, color: "fg.info", ...more },
+    h(RouterLink, { to: place(at) }, children),
+  );
 
 export const count = (number) => number.toLocaleString("en");
 
