@@ -20,7 +20,7 @@ CORE_TESTS := tests/core tests/storage tests/worker tests/model tests/fuzz
 REST := $(filter-out $(CORE_TESTS) tests/conftest.py tests/__pycache__,$(wildcard tests/*))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo airflow test test-airflow lint test-core test-lowest test-docker prove soak bench build pins clean
+.PHONY: help demo airflow test test-airflow lint test-core test-lowest test-docker prove soak bench screenshots build pins clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -65,6 +65,9 @@ soak: $(DEV)/.ready  ## eight processes at work while everything goes wrong (SEC
 
 bench: $(BENCH)/.ready  ## speed beside peers and the raw limits, as ratios (BENCH_ARGS=--quick)
 	@$(BENCH)/bin/python -m benchmarks $(BENCH_ARGS)
+
+screenshots: $(DEV)/.ready  ## the pictures of the page in docs/images (needs Chromium)
+	@$(DEV)/bin/python -m pytest -q $(PYTEST_ARGS) tests/end_to_end/pictures.py
 
 build: $(DEV)/.ready  ## the wheel and the source distribution, in dist/
 	@rm -rf dist

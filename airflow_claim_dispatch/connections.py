@@ -26,12 +26,15 @@ def open_log(conn_id: str | None = None, table: str | None = None) -> ActionLog:
     Without arguments, those of the settings. Raises UnsupportedConnection, with what to do, if the
     connection does not exist or leads to another kind of database.
     """
+    return log_of(named_connection(conn_id or settings.get("conn_id")), table)
+
+
+def named_connection(conn_id: str) -> Connection:
+    """Return a connection by its name; raises UnsupportedConnection if there is none."""
     from airflow.sdk import BaseHook
 
-    conn_id = conn_id or settings.get("conn_id")
     with _explained(conn_id):
-        connection = BaseHook.get_connection(conn_id)
-    return log_of(connection, table)
+        return BaseHook.get_connection(conn_id)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from demo.ports import free_port
@@ -22,7 +22,6 @@ COMPONENTS = {
     "dag-processor": ["dag-processor"],
     "triggerer": ["triggerer", "--skip-serve-logs"],
 }
-_HEALTHY = {"metadatabase", "scheduler", "triggerer", "dag_processor"}
 
 
 def _say_nothing(step: str) -> None:
@@ -37,6 +36,7 @@ class Airflow:
     :param dags: the folder with the DAG files.
     :param environment: more variables for its processes, such as connections.
     :param say: is told of each step.
+    :param components: which of its processes run.
     """
 
     user = "admin"
@@ -48,6 +48,7 @@ class Airflow:
         dags: Path = DAGS,
         environment: Mapping[str, str] | None = None,
         say: Callable[[str], None] = _say_nothing,
+        components: Sequence[str] = tuple(COMPONENTS),
     ) -> None:
         self.password = secrets.token_urlsafe(12)
         self.address = f"http://127.0.0.1:{free_port()}"
@@ -56,6 +57,7 @@ class Airflow:
         self.home = folder / "airflow"
         self.processes = Processes(folder)
         self._say = say
+        self._components = components
         self.environment = {
             **_inherited(),
             **_settings(self.home, metadata, dags, self.address),
@@ -67,9 +69,9 @@ class Airflow:
             self._write_password()
             self._say("Airflow: creating its database")
             self.processes.run("migrate", _airflow("db", "migrate"), environment=self.environment)
-            for name in COMPONENTS:
+            for name in self._components:
                 self.start(name)
-            self._say("Airflow: starting scheduler, triggerer, DAG processor and API server")
+            self._say(f"Airflow: starting {', '.join(self._components)}")
             self.wait_until_healthy()
         except BaseException:
             self.processes.end()
@@ -91,7 +93,11 @@ class Airflow:
     def wait_until_healthy(self, timeout: float = 180) -> None:
         """Wait until every component has reported. Raises ProcessError."""
         deadline = time.monotonic() + timeout
-        while not _is_healthy(health := self.rest.health()):
+        # The API server has nothing of its own to report.
+        awaited = {"metadatabase", *(c.replace("-", "_") for c in self._components)} - {
+            "api_server"
+        }
+        while not _are_healthy(awaited, health := self.rest.health()):
             self.processes.check()
             if time.monotonic() > deadline:
                 raise ProcessError(f"not healthy in {timeout:.0f} s: {health}\n{self.tails()}")
@@ -99,7 +105,7 @@ class Airflow:
 
     def tails(self) -> str:
         """Return the last lines of every component."""
-        return "\n".join(self.processes.tail(name) for name in COMPONENTS)
+        return "\n".join(self.processes.tail(name) for name in self._components)
 
     def _write_password(self) -> None:
         self.home.mkdir()
@@ -112,8 +118,8 @@ def _airflow(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "airflow", *arguments]
 
 
-def _is_healthy(health: Mapping[str, str]) -> bool:
-    return all(health.get(component) == "healthy" for component in _HEALTHY)
+def _are_healthy(components: Iterable[str], health: Mapping[str, str]) -> bool:
+    return all(health.get(component) == "healthy" for component in components)
 
 
 def _inherited() -> dict[str, str]:

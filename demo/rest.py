@@ -30,11 +30,11 @@ class Rest:
         self._login = {"username": user, "password": password}
         self._token: str | None = None
 
-    def call(self, method: str, path: str, body: Any = None) -> Any:
-        """Call ``/api/v2`` + ``path`` and return the answer. Raises RestError."""
+    def call(self, method: str, path: str, body: Any = None, under: str = "/api/v2") -> Any:
+        """Call ``under`` + ``path`` and return the answer. Raises RestError."""
         if self._token is None:
             self._token = self._send("POST", "/auth/token", self._login)["access_token"]
-        return self._send(method, f"/api/v2{path}", body)
+        return self._send(method, f"{under}{path}", body)
 
     def health(self) -> dict[str, str]:
         """Return the status of each component; empty while the API server does not answer."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,8 +30,16 @@ class Stack:
 
 
 @contextmanager
-def running(mail: MailServer, say: Callable[[str], None], dags: Path = DAGS) -> Iterator[Stack]:
-    """Start it all in a temporary folder, and leave nothing behind."""
+def running(
+    mail: MailServer,
+    say: Callable[[str], None],
+    dags: Path = DAGS,
+    more: Mapping[str, str] | None = None,
+) -> Iterator[Stack]:
+    """Start it all in a temporary folder, and leave nothing behind.
+
+    :param more: variables for Airflow, such as its settings.
+    """
     with tempfile.TemporaryDirectory(prefix="claim-dispatch-") as name, mail:
         folder = Path(name)
         say("Postgres: starting")
@@ -39,7 +47,7 @@ def running(mail: MailServer, say: Callable[[str], None], dags: Path = DAGS) -> 
             say("Postgres: creating the tables of the action log")
             engine = sqlalchemy.create_engine(postgres.create("application"))
             migrate(engine)
-            environment = _environment(postgres, mail)
+            environment = {**_environment(postgres, mail), **(more or {})}
             metadata = postgres.create("airflow")
             with Airflow(folder, metadata, dags, environment, say) as airflow:
                 try:

@@ -41,10 +41,11 @@ SELECT 't' || n % 50, jsonb_build_object('user_id', n, 'user_email', 'user' || n
 """
 
 _LEASES = """
-INSERT INTO action_claims (token, kind, owner, try_number, action_ids, lease_until, closed_at,
-                           created_at)
+INSERT INTO action_claims (token, kind, owner, try_number, action_ids, types, lease_until,
+                           closed_at, created_at)
 SELECT md5('run ' || k)::uuid, 'run', 'airflow/mails/' || k || '/run/0', 1,
-       ARRAY (SELECT generate_series(greatest(k * 1000, 1), k * 1000 + 999)), at, at, at
+       ARRAY (SELECT generate_series(greatest(k * 1000, 1), k * 1000 + 999)),
+       ARRAY (SELECT 't' || n FROM generate_series(0, 49) n), at, at, at
   FROM generate_series(0, {rows} / 1000) k,
        LATERAL (SELECT now() + interval '-10 seconds' * ({rows} / 1000 - k) AS at) t
 """
@@ -52,12 +53,7 @@ SELECT md5('run ' || k)::uuid, 'run', 'airflow/mails/' || k || '/run/0', 1,
 
 def measure(server: Server, sizes: Sizes) -> Outcome:
     """Ask everything that a page offers, in turns; the slowest answer of a kind counts."""
-    server.create("desk")
-    log = ActionLog(server.url("desk"))
-    migrate(log.engine)
-    for statement in (_ACTIONS, _LEASES):
-        server.execute("desk", statement.replace("{rows}", str(sizes.tables[-1])))
-    server.rest("desk")
+    log = lived_log(server, "desk", sizes.tables[-1])
     kinds = _questions(log)
     every = {name: ask for questions in kinds.values() for name, ask in questions.items()}
     seconds = in_turns({name: _timed(ask) for name, ask in every.items()}, sizes.claims)
@@ -69,6 +65,16 @@ def measure(server: Server, sizes: Sizes) -> Outcome:
             for kind, asked in kinds.items()
         ]
     )
+
+
+def lived_log(server: Server, database: str, rows: int) -> ActionLog:
+    """Return a log of so many actions that have lived, in a database of its own."""
+    log = ActionLog(server.create(database))
+    migrate(log.engine)
+    for statement in (_ACTIONS, _LEASES):
+        server.execute(database, statement.replace("{rows}", str(rows)))
+    server.rest(database)
+    return log
 
 
 def _questions(log: ActionLog) -> dict[str, dict[str, Callable[[], object]]]:

@@ -39,6 +39,8 @@ os.environ |= {
     "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
     "AIRFLOW__CORE__DAGS_FOLDER": str(HOME / "dags"),
     "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{HOME}/airflow.db",
+    # As long as its algorithm asks for.
+    "AIRFLOW__API_AUTH__JWT_SECRET": "for these tests alone " * 3,
     "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,13 @@ from demo.stack import running
 from demo.story import mail_server
 
 OURS = Path(__file__).with_name("dags")
+HERE = str(Path(__file__).parent)
+#: Airflow makes up their passwords, and writes them beside the administrator's.
+PEOPLE = {
+    "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin,rob:user,vera:viewer",
+    "AIRFLOW__CORE__AUTH_MANAGER": "readers.ReadersToo",
+    "PYTHONPATH": os.pathsep.join(filter(None, [HERE, os.environ.get("PYTHONPATH")])),
+}
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +33,7 @@ def stack(users, tmp_path_factory):
     folder = tmp_path_factory.mktemp("dags")
     for file in [*DAGS.glob("*.py"), *OURS.glob("*.py")]:
         shutil.copy(file, folder)
-    with running(mail_server(users), print, folder) as stack:
+    with running(mail_server(users), print, folder, PEOPLE) as stack:
         with stack.engine.begin() as connection:
             connection.exec_driver_sql(
                 "CREATE TABLE effects (action_id bigint, pid int, at timestamptz DEFAULT now())"

@@ -1,0 +1,1 @@
+"""The page inside Airflow, and the REST API that it and others use."""
