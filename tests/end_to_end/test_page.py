@@ -8,8 +8,10 @@ from datetime import timedelta
 
 import pytest
 from browser import PAGE, browsing
+from contrast import faint
 
 from airflow_claim_dispatch import ActionLog, Publisher
+from airflow_claim_dispatch.storage.states import STATES
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 expect = playwright.expect
@@ -75,6 +77,11 @@ def go(page, search):
         }""",
         PAGE + search,
     )
+
+
+def wait_until_shown(page):
+    expect(page.get_by_role("navigation", name="Views")).to_be_visible()
+    expect(page.get_by_role("status", name="Loading")).to_have_count(0)
 
 
 def test_browse_leads_to_the_overview_and_the_overview_to_the_dead(page):
@@ -200,8 +207,7 @@ def test_the_keyboard_opens_a_question_and_leaves_it_unanswered(page, dead):
 def test_whatever_can_be_used_has_a_name(page, dead):
     for search in ("", f"?view=actions&types={CALL}", f"?action={dead[0]}", "?view=decisions"):
         go(page, search)
-        expect(page.get_by_role("status", name="Loading")).to_have_count(0)
-        assert page.locator("#claim-dispatch a").count() > 0
+        wait_until_shown(page)
         unnamed = page.evaluate(
             """() => [...document.querySelectorAll("#claim-dispatch :is(button, a, input, select)")]
                 .filter((it) => it.checkVisibility() && !it.ariaLabel && !it.textContent.trim()
@@ -211,11 +217,22 @@ def test_whatever_can_be_used_has_a_name(page, dead):
         assert unnamed == []
 
 
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_text_can_be_read_in_either_theme(page, dead, theme):
+    page.evaluate("theme => localStorage.setItem('theme', theme)", theme)
+    page.reload()
+    states = "&".join(f"states={state}" for state in STATES)
+    for search in ("", f"?view=actions&{states}", f"?action={dead[0]}", "?view=decisions"):
+        go(page, search)
+        wait_until_shown(page)
+        assert faint(page) == []
+
+
 def test_a_narrow_window_shows_it_all_without_scrolling_sideways(page, dead):
     page.set_viewport_size({"width": 400, "height": 800})
     for search in ("", f"?view=actions&types={CALL}", f"?action={dead[0]}", "?view=decisions"):
         go(page, search)
-        expect(page.get_by_role("status", name="Loading")).to_have_count(0)
+        wait_until_shown(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= 400
     page.set_viewport_size({"width": 1280, "height": 860})
 

@@ -130,7 +130,7 @@ const Payload = ({ detail, user }) =>
   h(
     Section,
     { title: "Payload" },
-    detail.dirt && h(Chakra.Text, { color: "fg.error", fontSize: "sm" }, detail.dirt),
+    detail.dirt && h(Chakra.Text, { color: "failed.fg", fontSize: "sm" }, detail.dirt),
     h(
       Document,
       { label: "Payload" },

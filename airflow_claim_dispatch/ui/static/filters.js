@@ -37,6 +37,9 @@ export function Filters({ chosen, choose, types, zone, mayDecide }) {
   );
 }
 
+/** Not solid: white on Airflow's cyan or yellow is hard to read. */
+const CHOSEN = { variant: "subtle", borderColor: "colorPalette.solid", fontWeight: "bold" };
+
 function States({ chosen, choose }) {
   const toggle = (state) =>
     choose(chosen.includes(state) ? chosen.filter((s) => s !== state) : [...chosen, state]);
@@ -51,7 +54,7 @@ function States({ chosen, choose }) {
           size: "xs",
           borderRadius: "full",
           colorPalette: colour,
-          variant: chosen.includes(state) ? "solid" : "outline",
+          ...(chosen.includes(state) ? CHOSEN : { variant: "outline" }),
           "aria-pressed": chosen.includes(state),
           title: meaning,
           onClick: () => toggle(state),

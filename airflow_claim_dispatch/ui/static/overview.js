@@ -51,7 +51,7 @@ const Totals = ({ types }) =>
           To,
           {
             at: { view: "actions", states: state },
-            color: alarming ? "fg.error" : "fg",
+            color: alarming ? "failed.fg" : "fg",
             fontSize: "2xl",
             fontWeight: "semibold",
             fontVariantNumeric: "tabular-nums",

@@ -97,7 +97,7 @@ const Row = ({ item, zone, checked, change }) =>
       Chakra.Table.Cell,
       { ...WIDE["Payload and error"], maxW: "28rem" },
       item.error &&
-        h(Chakra.Text, { color: "fg.error", truncate: true, title: item.error }, item.error),
+        h(Chakra.Text, { color: "failed.fg", truncate: true, title: item.error }, item.error),
       h(
         Chakra.Text,
         { fontFamily: "mono", fontSize: "xs", color: "fg.muted", truncate: true },
@@ -108,7 +108,7 @@ const Row = ({ item, zone, checked, change }) =>
 
 const Failures = ({ item }) =>
   item.fail_count > 0 &&
-  h(Chakra.Text, { color: "fg.error", fontSize: "xs" }, `${item.fail_count} failed`);
+  h(Chakra.Text, { color: "failed.fg", fontSize: "xs" }, `${item.fail_count} failed`);
 
 const Tick = ({ label, checked, change }) =>
   h(

@@ -41,7 +41,7 @@ const Rule = ({ verdict }) =>
           },
           typeof verdict.rule === "string" ? verdict.rule : JSON.stringify(verdict.rule),
         ),
-        verdict.error && h(Chakra.Text, { color: "fg.error", fontSize: "sm" }, verdict.error),
+        verdict.error && h(Chakra.Text, { color: "failed.fg", fontSize: "sm" }, verdict.error),
         Object.entries(verdict.seen).map(([name, value]) =>
           h(
             Chakra.Text,

@@ -152,12 +152,12 @@ const Name = ({ view, log }) =>
 
 const Count = ({ view, state }) =>
   view[state] === 0
-    ? h(Chakra.Text, { as: "span", color: "fg.subtle" }, "0")
+    ? h(Chakra.Text, { as: "span", color: "fg.muted" }, "0")
     : h(
         To,
         {
           at: { view: "actions", types: view.type, states: state },
-          color: state === "dead" ? "fg.error" : "fg",
+          color: state === "dead" ? "failed.fg" : "fg",
         },
         h(Amount, { number: view[state], about: view.estimated.includes(state) }),
       );
