@@ -55,7 +55,7 @@ class Scene:
 
     def write_history(self) -> None:
         for step in range(STEPS):
-            start = self.now - STEP * (STEPS - step)
+            start = self.now - STEP * (STEPS - step - 0.5)
             for type_, number in ((WELCOME, _wave(step, 24)), (EXPIRE, _wave(step + 9, 7))):
                 self.run(type_, start, number, dead=1 if (step, type_) in _DEATHS else 0)
 
