@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_claim_dispatch.core.action import check_type
+from airflow_claim_dispatch.core.action import Action, check_type
 from airflow_claim_dispatch.core.errors import InvalidProcessor
 from airflow_claim_dispatch.core.flow import Rate
 from airflow_claim_dispatch.core.processor import Processor
@@ -28,7 +28,16 @@ class FunctionProcessor(Processor):
 
     def run(self, **job: Any) -> object:
         """Call the function with the action, and with the connection if it takes one."""
+        if self.uses_operator:
+            # What it returns would be taken for a success.
+            raise InvalidProcessor(
+                f"{self.name} does no work itself: it says what an operator gets, in its DAG"
+            )
         return self.function(*job.values())
+
+    def operator_arguments(self, action: Action) -> Mapping[str, Any]:
+        """Return what the function makes of the action; see ``using``."""
+        return self.function(action)  # type: ignore[return-value]  # checked where it is used
 
     @property
     def name(self) -> str:
@@ -40,6 +49,14 @@ class FunctionProcessor(Processor):
         from airflow_claim_dispatch.groups import dispatch
 
         return dispatch(self, **{"group_id": self.function.__name__} | arguments)
+
+    def using(self, operator: Any, **arguments: Any) -> TaskGroup:
+        """Make the same tasks, with one mapped ``operator`` for each action.
+
+        ``operator`` is ``SomeOperator.partial(...)``, or a ``@task`` function; this function only
+        returns the operator's keyword arguments for an action. See ``groups.dispatch``.
+        """
+        return self(using=operator, **arguments)
 
     def stay(self, stay: timedelta, *, residents: int = 1, **arguments: Any) -> MappedOperator:
         """Make tasks that stay and run what becomes due; see ``residents.stay``."""

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, get_args
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from airflow.sdk import BaseOperator
 
-from airflow_claim_dispatch import settings
+from airflow_claim_dispatch.alarms import Alarm, FailTaskOn, Notifiers
 from airflow_claim_dispatch.core.errors import InvalidSetting
 from airflow_claim_dispatch.core.processor import Processor, Processors
+from airflow_claim_dispatch.lengths import claim_limit, max_lease_seconds, seconds_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.sdk.definitions.mappedoperator import MappedOperator
 
+    from airflow_claim_dispatch.storage.action_log import ActionLog
     from airflow_claim_dispatch.storage.claiming import Row
+    from airflow_claim_dispatch.storage.vouching import Vouching
     from airflow_claim_dispatch.worker.batch import BatchRun
-    from airflow_claim_dispatch.worker.keeper import Tally
-
-FailTaskOn: TypeAlias = Literal["dead", "any", "never"]
 
 #: The claim is idempotent, so that a retry of it is safe; it should come well within the lease.
 _CLAIM_RETRIES: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(seconds=10)}
@@ -42,9 +42,14 @@ class ClaimDispatchOperator(BaseOperator):
     :param processors: they say which types are claimed.
     :param limit: actions to claim at most; by default ``[claim_dispatch] default_limit``.
     :param batch_size: actions that share a mapped task while there are few.
-    :param max_batches: mapped tasks at most; with more actions the batches grow.
+    :param max_batches: mapped tasks at most; with more actions the batches grow. ``None`` for as
+        many as there are actions.
     :param lease: for how long the claim holds until its batches are taken; by default
         ``[claim_dispatch] lease``.
+    :param max_lease: for how long Airflow's word, that the task or its run has not ended, can keep
+        a lease from expiring; by default ``[claim_dispatch] max_lease``.
+    :param reconciles: id of the mapped task whose earlier instances say by their state how the jobs
+        of their actions ended.
     :param claim_dispatch_conn_id: by default ``[claim_dispatch] conn_id``.
     :param table: by default ``[claim_dispatch] table``.
     """
@@ -58,8 +63,10 @@ class ClaimDispatchOperator(BaseOperator):
         processors: Iterable[Processor] | Processor,
         limit: int | None = None,
         batch_size: int = 100,
-        max_batches: int = 10,
+        max_batches: int | None = 10,
         lease: timedelta | None = None,
+        max_lease: timedelta | None = None,
+        reconciles: str | None = None,
         claim_dispatch_conn_id: str | None = None,
         table: str | None = None,
         **kwargs: Any,
@@ -70,6 +77,8 @@ class ClaimDispatchOperator(BaseOperator):
         self.batch_size = batch_size
         self.max_batches = max_batches
         self.lease = lease
+        self.max_lease = max_lease
+        self.reconciles = reconciles
         self.claim_dispatch_conn_id = claim_dispatch_conn_id
         self.table = table
 
@@ -101,7 +110,9 @@ class ClaimDispatchOperator(BaseOperator):
             types = self.processors.among(pending)
             # Before the claim, for it keeps to the limits that the log knows.
             rivals = action_log.serve(types, served_by(ti), self.processors.flows(types))
-            claim = action_log.claim(types, self._startable(limit, lease), lease, owner_of(ti))
+            self._reconcile(action_log, context)
+            startable = self._startable(limit, lease)
+            claim = action_log.claim(types, startable, lease, owner_of(ti), self._vouching())
             batches = self._pack(claim.token, claim.rows)
             self._say(types, len(claim.rows), len(batches), rivals)
         ti.xcom_push(
@@ -110,25 +121,50 @@ class ClaimDispatchOperator(BaseOperator):
         )
         return batches
 
+    def _reconcile(self, action_log: ActionLog, context: Context) -> None:
+        if self.reconciles is None:
+            return
+        from airflow_claim_dispatch.reconciling import Reconciliation
+        from airflow_claim_dispatch.states import instance_of
+
+        reconciliation = Reconciliation(
+            action_log, self.processors, instance_of(context["ti"]), self.reconciles,
+            seconds_of(self.lease), max_lease_seconds(self.max_lease),
+        )  # fmt: skip
+        if changed := reconciliation.run(only_this_run=False):
+            self.log.info("Earlier runs: %s", dict(changed))
+
+    def _vouching(self) -> Vouching:
+        from airflow_claim_dispatch.states import asking_airflow
+        from airflow_claim_dispatch.storage.vouching import Vouching
+
+        return Vouching(asking_airflow(), max_lease_seconds(self.max_lease))
+
     def _checked_limit(self) -> int:
         """Everything that would fail after the claim is refused before it."""
         from airflow.sdk import conf
 
-        limit = settings.get_int("default_limit") if self.limit is None else _whole(self.limit)
-        numbers = {"limit": limit, "batch_size": self.batch_size, "max_batches": self.max_batches}
+        limit = claim_limit(self.limit)
+        batches = limit if self.max_batches is None else self.max_batches
+        numbers = {"limit": limit, "batch_size": self.batch_size, "max_batches": batches}
         for name, number in numbers.items():
             if number < 1:
                 raise InvalidSetting(f"{name} must be at least 1, not {number}")
         longest = conf.getint("core", "max_map_length", fallback=1024)
-        if self.max_batches > longest:
+        if batches > longest:
+            name = "limit" if self.max_batches is None else "max_batches"
             raise InvalidSetting(
-                f"max_batches is {self.max_batches}, but Airflow maps at most {longest} tasks"
+                f"{name} is {batches}, but Airflow maps at most {longest} tasks"
                 " ([core] max_map_length); nothing was claimed. Choose fewer and larger batches"
             )
         return limit
 
     def _startable(self, limit: int, lease: float) -> int:
         """Return how many to claim: what would wait in its batch for long is left to others."""
+        if self.max_batches is None:
+            return (
+                limit  # one each: they wait for slots of which only Airflow knows, and it is asked
+            )
         startable = self.processors.startable(lease, self.max_batches)
         if startable is None or startable >= limit:
             return limit
@@ -140,7 +176,7 @@ class ClaimDispatchOperator(BaseOperator):
 
     def _pack(self, token: str, rows: list[Row]) -> list[Batch]:
         # -(-a // b) rounds up.
-        count = min(-(-len(rows) // self.batch_size), self.max_batches)
+        count = min(-(-len(rows) // self.batch_size), self.max_batches or len(rows))
         size = -(-len(rows) // count) if count else 0
         slices = [rows[start : start + size] for start in range(0, len(rows), size or 1)]
         return [
@@ -180,21 +216,16 @@ class RunActionsOperator(BaseOperator):
         processors: Processors,
         batch: Batch,
         fail_task_on: FailTaskOn = "dead",
-        on_dead: Callable[[Any], object] | Iterable[Callable[[Any], object]] = (),
+        on_dead: Notifiers = (),
         lease: timedelta | None = None,
         claim_dispatch_conn_id: str | None = None,
         table: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if fail_task_on not in get_args(FailTaskOn):
-            raise InvalidSetting(
-                f"fail_task_on must be 'dead', 'any' or 'never', not {fail_task_on!r}"
-            )
         self.processors = processors
         self.batch = batch
-        self.fail_task_on = fail_task_on
-        self.on_dead = [on_dead] if callable(on_dead) else list(on_dead)
+        self.alarm = Alarm(fail_task_on, on_dead)
         self.lease = lease
         self.claim_dispatch_conn_id = claim_dispatch_conn_id
         self.table = table
@@ -214,7 +245,8 @@ class RunActionsOperator(BaseOperator):
         self.log.info(
             "Settled: %s", tally.as_dict() or "nothing; others hold or settled this batch"
         )
-        self._tell(tally, context)
+        counts = tally.counts
+        self.alarm.sound(context, counts["dead"], counts["retried"], tally.dead)
         return tally.as_dict()
 
     def on_kill(self) -> None:
@@ -222,57 +254,9 @@ class RunActionsOperator(BaseOperator):
         if self._run is not None:
             self._run.stop()
 
-    def _tell(self, tally: Tally, context: Context) -> None:
-        from airflow.sdk.exceptions import AirflowFailException
-
-        if tally.dead:
-            context["dead_actions"] = tally.dead  # type: ignore[typeddict-unknown-key]
-            for notify in self.on_dead:
-                self._notify(notify, context)
-        dead, retried = tally.counts["dead"], tally.counts["retried"]
-        failed = {"dead": dead, "any": dead + retried, "never": 0}[self.fail_task_on]
-        if failed:
-            # A retry of this task would find nothing to do: the actions are settled.
-            raise AirflowFailException(
-                f"{dead} actions died and {retried} will be retried, all of them are settled."
-                f" Dead: {_first_lines(tally.dead)}"
-            )
-
-    def _notify(self, notify: Callable[[Any], object], context: Context) -> None:
-        try:
-            notify(context)
-        except Exception:
-            self.log.exception(
-                "A notifier of on_dead failed; the actions are settled all the same."
-            )
-
-
-def _whole(number: object) -> int:
-    """Return the number that a template may have made text of."""
-    try:
-        return int(number)  # type: ignore[call-overload,no-any-return]
-    except (TypeError, ValueError):
-        raise InvalidSetting(f"limit must be a whole number, not {number!r}") from None
-
-
-def seconds_of(lease: timedelta | None) -> float:
-    """Return a lease in seconds, that of the settings if it is None.
-
-    Raises InvalidSetting if it is shorter than a second.
-    """
-    seconds = settings.get_int("lease") if lease is None else lease.total_seconds()
-    if seconds < 1:
-        raise InvalidSetting(f"lease must be at least one second, not {lease}")
-    return float(seconds)
-
 
 def _label(rows: list[Row]) -> str:
     """Name a mapped task by what it holds."""
     types = sorted({row.type for row in rows})
     ids = f"{rows[0].id}" if len(rows) == 1 else f"{rows[0].id}…{rows[-1].id} ({len(rows)})"
     return f"{types[0]}{f' +{len(types) - 1}' if len(types) > 1 else ''} {ids}"
-
-
-def _first_lines(dead: dict[int, str]) -> str:
-    shown = [f"{id_}: {(reason or '?').splitlines()[0]}" for id_, reason in list(dead.items())[:5]]
-    return "; ".join(shown) or "none"

@@ -20,7 +20,7 @@ def get_provider_info() -> dict[str, Any]:
         "versions": [__version__],
         "integrations": [{"integration-name": _INTEGRATION, "tags": ["software"]}],
         "hooks": [_modules("hooks")],
-        "operators": [_modules("operators", "upkeep")],
+        "operators": [_modules("operators", "using", "settling", "upkeep")],
         "sensors": [_modules("sensors")],
         "triggers": [_modules("triggers", "deaths")],
         "notifications": [f"{package}.notifications.PublishAction"],

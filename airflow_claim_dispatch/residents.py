@@ -11,7 +11,7 @@ from airflow.sdk import BaseOperator
 from airflow_claim_dispatch import settings
 from airflow_claim_dispatch.core.errors import InvalidSetting
 from airflow_claim_dispatch.core.processor import Processor, Processors
-from airflow_claim_dispatch.operators import seconds_of
+from airflow_claim_dispatch.lengths import seconds_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -35,6 +35,10 @@ OPTIONS: dict[str, tuple[str, str]] = {
         "Actions that one claim takes at most, unless the DAG says otherwise.",
     ),
     "lease": ("300", "Seconds for which a claim holds; renewed while its actions run."),
+    "max_lease": (
+        "86400",
+        "Seconds after which a lease ends although Airflow says that its task still runs or waits.",
+    ),
     "max_attempts": ("5", "Failures after which an action is dead, unless its processor says."),
     "max_payload_bytes": ("262144", "Size of the largest payload, rules and meta included."),
     "rule_evaluator": (

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
+from airflow.sdk import exceptions
 from airflow.sdk.exceptions import (
     AirflowFailException,
+    AirflowRescheduleException,
     AirflowSkipException,
     AirflowTaskTerminated,
     AirflowTaskTimeout,
+    DagRunTriggerException,
+    DownstreamTasksSkipped,
+    TaskDeferred,
 )
 
 from airflow_claim_dispatch import settings
 from airflow_claim_dispatch.core.draft import MAX_KEY_LENGTH
 from airflow_claim_dispatch.core.execution import Execution, Words
 from airflow_claim_dispatch.core.settlement import Reject, Skip
+from airflow_claim_dispatch.states import instance_of
 from airflow_claim_dispatch.storage.leases import Owner
 from airflow_claim_dispatch.storage.lineage import owner_name
 from airflow_claim_dispatch.tracing import TracedExecution
@@ -33,16 +39,25 @@ _WORDS = Words(
     stop=(KeyboardInterrupt, AirflowTaskTimeout, AirflowTaskTerminated),
 )
 
+#: What an operator raises that has not ended: Airflow itself goes on with it, and sets its state.
+_GOES_ON: tuple[type[BaseException], ...] = (
+    TaskDeferred,
+    AirflowRescheduleException,
+    DagRunTriggerException,
+    DownstreamTasksSkipped,
+)
+if hasattr(exceptions, "TaskAwaitingInput"):  # Airflow 3.3
+    _GOES_ON += (exceptions.TaskAwaitingInput,)
+
 
 def owner_of(ti: RuntimeTaskInstanceProtocol) -> Owner:
     """Return the name under which this task instance claims: the same in each of its tries."""
-    parts = (settings.get("deployment"), ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
-    return Owner(owner_name(*parts), ti.try_number)
+    return Owner(instance_of(ti).owner, ti.try_number)
 
 
 def key_of(*parts: object) -> str:
     """Return an idempotency key that names what these parts name, whatever their length."""
-    key = "/".join(quote(str(part), safe=":+") for part in (settings.get("deployment"), *parts))
+    key = owner_name(settings.get("deployment"), *parts)
     if len(key) <= MAX_KEY_LENGTH:
         return key
     return f"{key[:_HEAD]}…{sha256(key.encode()).hexdigest()}"
@@ -53,6 +68,7 @@ def served_by(ti: RuntimeTaskInstanceProtocol) -> str:
     return f"{settings.get('deployment')}/{ti.dag_id}/{ti.task_id}"
 
 
-def airflow_execution() -> Execution:
-    """Return what runs actions inside an Airflow task."""
-    return TracedExecution(settings.rule_evaluator(), _WORDS, settings.get_int("max_attempts"))
+def airflow_execution(*, operators: bool = False) -> Execution:
+    """Return what runs actions inside an Airflow task, with ``operators`` as their jobs or not."""
+    words = replace(_WORDS, wait=_GOES_ON) if operators else _WORDS
+    return TracedExecution(settings.rule_evaluator(), words, settings.get_int("max_attempts"))

@@ -13,6 +13,7 @@ from airflow_claim_dispatch.storage.action_log import ActionLog
 from airflow_claim_dispatch.storage.claiming import Claim, Taken
 from airflow_claim_dispatch.storage.leases import Owner
 from airflow_claim_dispatch.storage.transaction import Transaction
+from airflow_claim_dispatch.storage.vouching import Vouching
 from soak.effects import Effects, ids
 
 _KINDS = {
@@ -36,10 +37,17 @@ class Witness(ActionLog):
         self._effects = effects
         self._calls = count(1)
 
-    def claim(self, types: Collection[str], limit: int, lease: float, owner: Owner) -> Claim:
+    def claim(
+        self,
+        types: Collection[str],
+        limit: int,
+        lease: float,
+        owner: Owner,
+        vouching: Vouching | None = None,
+    ) -> Claim:
         """Claim, and say so."""
         asked = monotonic()
-        claimed = super().claim(types, limit, lease, owner)
+        claimed = super().claim(types, limit, lease, owner, vouching)
         if claimed.rows:
             self._say("claim", claimed, asked + lease, owner)
         return claimed

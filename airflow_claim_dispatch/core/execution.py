@@ -37,11 +37,13 @@ class Words:
     :param skip: there is nothing to do.
     :param reject: this can never succeed.
     :param stop: the process has to end; the running action failed, the rest is untouched.
+    :param wait: the job goes on elsewhere; its action stays claimed, and the exception passes.
     """
 
     skip: tuple[type[BaseException], ...] = (Skip,)
     reject: tuple[type[BaseException], ...] = (Reject,)
     stop: tuple[type[BaseException], ...] = (KeyboardInterrupt,)
+    wait: tuple[type[BaseException], ...] = ()
 
 
 class Stopped(BaseException):
@@ -78,7 +80,28 @@ class Execution:
         ``clock`` is asked only where the time matters; ``more`` goes to the processor's ``run``
         beside the job. Raises Stopped if the process has to end.
         """
-        return self._guard(action, processor, clock) or self._run(action, processor, clock, more)
+        return self._guard(action, processor, clock) or self.resume(
+            action, processor, clock, **more
+        )
+
+    def resume(self, action: Action, processor: Processor, clock: Clock, **more: Any) -> Settlement:
+        """Run ``action``, whose guard has said yes before, like ``run``."""
+        try:
+            _call(processor, action, more)
+        except self._words.wait:
+            raise
+        except Snooze as snooze:
+            return _snoozed(action, snooze, clock())
+        except self._words.skip as error:
+            return skipped(action.id, _said(error) or "skipped by its processor")
+        except self._words.reject as error:
+            return dead(action.id, _describe(error))
+        except self._words.stop as error:
+            failed = _failed(action, self._policy(processor), clock(), error)
+            raise Stopped(failed, error) from error
+        except BaseException as error:  # noqa: BLE001  sys.exit() in a job ends the job, not its neighbours
+            return _failed(action, self._policy(processor), clock(), error)
+        return processed(action.id, keep=not processor.delete_on_success)
 
     def _policy(self, processor: Processor) -> RetryPolicy:
         return processor.retry_policy(self._max_attempts)
@@ -100,24 +123,6 @@ class Execution:
         except InvalidRule as error:
             return dead(action.id, str(error))
         return None if rule is None else skipped(action.id, f"rule says no: {rule}")
-
-    def _run(
-        self, action: Action, processor: Processor, clock: Clock, more: dict[str, Any]
-    ) -> Settlement:
-        try:
-            _call(processor, action, more)
-        except Snooze as snooze:
-            return _snoozed(action, snooze, clock())
-        except self._words.skip as error:
-            return skipped(action.id, _said(error) or "skipped by its processor")
-        except self._words.reject as error:
-            return dead(action.id, _describe(error))
-        except self._words.stop as error:
-            failed = _failed(action, self._policy(processor), clock(), error)
-            raise Stopped(failed, error) from error
-        except BaseException as error:  # noqa: BLE001  sys.exit() in a job ends the job, not its neighbours
-            return _failed(action, self._policy(processor), clock(), error)
-        return processed(action.id, keep=not processor.delete_on_success)
 
 
 def _call(processor: Processor, action: Action, more: dict[str, Any]) -> None:
@@ -144,14 +149,10 @@ def _snoozed(action: Action, snooze: Snooze, now: datetime) -> Settlement:
 
 
 def _failed(action: Action, policy: RetryPolicy, now: datetime, error: BaseException) -> Settlement:
-    failures = action.fail_count + 1
-    if policy.is_final(failures, action.end_at, now):
-        return dead(action.id, _describe(error))
     after = error.after if isinstance(error, Retry) else None
-    return released(
-        action.id, policy.delay(failures) if after is None else after,
-        failed=True, error=_describe(error),
-    )  # fmt: skip
+    return policy.failure(
+        action.id, action.fail_count, action.end_at, now, _describe(error), after=after
+    )
 
 
 def _said(error: BaseException) -> str:

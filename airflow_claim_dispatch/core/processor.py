@@ -40,6 +40,8 @@ class Processor:
     """In one claim, types of a higher priority come first, however old the others are."""
     expected_duration: timedelta | None = None
     """What an action takes; then a claim takes no more than can start in a third of its lease."""
+    uses_operator: bool = False
+    """Whether an operator does the work; set where a DAG says so."""
 
     def supports(self, type: str) -> bool:
         """Say whether this processor serves ``type``."""
@@ -48,6 +50,10 @@ class Processor:
     def to_job(self, action: Action) -> Mapping[str, Any]:
         """Return the keyword arguments of ``run`` for ``action``."""
         return {"action": action}
+
+    def operator_arguments(self, action: Action) -> Mapping[str, Any]:
+        """Return the keyword arguments of the operator that does the work instead of ``run``."""
+        return self.to_job(action)
 
     def run(self, **job: Any) -> object:  # noqa: ARG002  what a subclass gets
         """Do the work. Returning means success; raising means failure (see ``settlement``)."""

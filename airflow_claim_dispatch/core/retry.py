@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from airflow_claim_dispatch.core.errors import InvalidSetting
+from airflow_claim_dispatch.core.settlement import Settlement, dead, released
 
 DEFAULT_MAX_ATTEMPTS = 5
 
@@ -47,6 +48,23 @@ class RetryPolicy:
             self.retry_delay.total_seconds() * factor, self.max_retry_delay.total_seconds()
         )
         return timedelta(seconds=seconds * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311  not a secret
+
+    def failure(
+        self,
+        action_id: int,
+        fail_count: int,
+        end_at: datetime,
+        now: datetime,
+        reason: str,
+        *,
+        after: timedelta | None = None,
+    ) -> Settlement:
+        """Settle an action that has failed once more, after ``fail_count`` times before."""
+        failures = fail_count + 1
+        if self.is_final(failures, end_at, now):
+            return dead(action_id, reason)
+        delay = self.delay(failures) if after is None else after
+        return released(action_id, delay, failed=True, error=reason)
 
     def is_final(self, failures: int, end_at: datetime, now: datetime) -> bool:
         """Say whether the ``failures``-th failure is the last."""

@@ -17,6 +17,7 @@ from airflow_claim_dispatch.storage import (
     backlog,
     claiming,
     deaths,
+    jobs,
     leases,
     limits,
     outlook,
@@ -31,6 +32,7 @@ from airflow_claim_dispatch.storage.deaths import Death
 from airflow_claim_dispatch.storage.desk import Desk
 from airflow_claim_dispatch.storage.dialects import DIALECTS, Dialect
 from airflow_claim_dispatch.storage.engines import open_engine
+from airflow_claim_dispatch.storage.jobs import Job
 from airflow_claim_dispatch.storage.leases import Owner
 from airflow_claim_dispatch.storage.limits import Standing
 from airflow_claim_dispatch.storage.names import DEFAULT_TABLE, Names
@@ -42,6 +44,7 @@ from airflow_claim_dispatch.storage.transaction import (
     Transaction,
     sqlstate,
 )
+from airflow_claim_dispatch.storage.vouching import Vouching, extend, vouched
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -98,9 +101,20 @@ class ActionLog:
         """Return the types of all unsettled actions."""
         return self.transact(claiming.pending_types)
 
-    def claim(self, types: Collection[str], limit: int, lease: float, owner: Owner) -> Claim:
-        """Claim due actions for mapped tasks; see ``claiming.claim``."""
-        return self.transact(lambda tx: claiming.claim(tx, types, limit, lease, owner))
+    def claim(
+        self,
+        types: Collection[str],
+        limit: int,
+        lease: float,
+        owner: Owner,
+        vouching: Vouching | None = None,
+    ) -> Claim:
+        """Claim due actions for mapped tasks; see ``claiming.claim``.
+
+        With ``vouching``, expired leases are broken only after their owner was asked about.
+        """
+        breakable = None if vouching is None else vouched(self, vouching, lease)
+        return self.transact(lambda tx: claiming.claim(tx, types, limit, lease, owner, breakable))
 
     def claim_to_run(self, types: Collection[str], limit: int, lease: float, owner: Owner) -> Taken:
         """Claim due actions and take them at once; see ``claiming.claim_to_run``."""
@@ -109,6 +123,22 @@ class ActionLog:
     def take(self, token: str, ids: Sequence[int], lease: float, owner: Owner) -> Taken:
         """Take a claimed batch to run it; see ``claiming.take``."""
         return self.transact(lambda tx: claiming.take(tx, token, ids, lease, owner))
+
+    def take_job(self, token: str, action_id: int, lease: float, owner: Owner) -> Taken:
+        """Take one claimed action as a job of its own; see ``jobs.take_job``."""
+        return self.transact(lambda tx: jobs.take_job(tx, token, action_id, lease, owner))
+
+    def jobs_of(self, prefix: str, seconds: float) -> list[Job]:
+        """Return what owners of that name have taken lately; see ``jobs.jobs_of``."""
+        return self.transact(lambda tx: jobs.jobs_of(tx, prefix, seconds), writes=False)
+
+    def settle_jobs(self, endings: Sequence[tuple[Job, Settlement]]) -> set[int]:
+        """End jobs by what became of their tasks; see ``jobs.settle_jobs``."""
+        return self.transact(lambda tx: jobs.settle_jobs(tx, endings))
+
+    def extend(self, tokens: Collection[str], lease: float, max_lease: float) -> None:
+        """Keep leases of owners that live; see ``vouching.extend``."""
+        self.transact(lambda tx: extend(tx, tokens, lease, max_lease))
 
     def renew(self, token: str, lease: float) -> bool:
         """Keep a lease for another ``lease`` seconds; False if it is lost."""

@@ -192,12 +192,20 @@ def unpaused(tx: Transaction, types: Collection[str]) -> list[str]:
     return [row[0] for row in tx.rows(_UNPAUSED, types=tx.dialect.texts(types))]
 
 
-def claim(tx: Transaction, types: Collection[str], limit: int, lease: float, owner: Owner) -> Claim:
+def claim(
+    tx: Transaction,
+    types: Collection[str],
+    limit: int,
+    lease: float,
+    owner: Owner,
+    breakable: Collection[str] | None = None,
+) -> Claim:
     """Claim up to ``limit`` due actions of ``types``, oldest first, under one ``claim`` lease.
 
     Idempotent by ``owner.name``: who has claimed before gets what nobody took since, or nothing.
+    Of the expired leases, those whose tokens are ``breakable`` are broken, or all.
     """
-    leases.reclaim(tx)
+    leases.reclaim(tx, breakable)
     token = leases.new_token()
     if before := leases.claims_of(tx, owner):
         rows = [row for old in before for row in _pass_on(tx, old.action_ids, old.token, token)]

@@ -147,6 +147,8 @@ POSTGRES = Dialect(
             )
         ),
         "lock": "FOR UPDATE",
+        "least": "least",
+        "greatest": "greatest",
         "skip_locked": Fragment(
             lambda table: f"FOR UPDATE{f' OF {table}' if table else ''} SKIP LOCKED"
         ),
@@ -228,6 +230,8 @@ SQLITE = _Sqlite(
         "text": Fragment(lambda column: column),
         "locked": Fragment(lambda condition: f"IN (SELECT id FROM {{actions}} WHERE {condition})"),
         "lock": "",
+        "least": "min",
+        "greatest": "max",
         "skip_locked": Fragment(lambda _: ""),
         "count": Fragment(lambda column: f"min({column}, {_MOST})"),
         "document": Fragment(_sqlite_columns),

@@ -101,7 +101,7 @@ def _claimed(action: Detail) -> tuple[Kind, str]:
             "claimed, but by no open lease, so nobody will ever free it: something outside this"
             " package wrote to the tables; cancel it, or requeue it if it is not running"
         )
-    verb = "run" if lease.kind == "run" else "claimed, waiting for a task to take it,"
+    verb = "run" if lease.kind != "claim" else "claimed, waiting for a task to take it,"
     until = at(lease.lease_until, action.seen_at)
     if lease.lease_until <= action.seen_at:
         return "lease_expired", (

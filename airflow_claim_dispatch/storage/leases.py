@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from airflow_claim_dispatch.storage.transaction import Transaction
 
-Kind: TypeAlias = Literal["claim", "run"]
-"""A ``claim`` holds actions that wait to be taken; a ``run`` holds actions that are being run."""
+Kind: TypeAlias = Literal["claim", "run", "job"]
+"""A ``claim`` holds actions that wait to be taken; a ``run`` holds actions that are being run.
+
+A ``job`` holds one action that a task of its own runs, whose state also tells how it ended.
+"""
 
 #: Leases that one claim breaks; the rest wait for the next claim.
-_RECLAIM_AT_ONCE = 100
+RECLAIM_AT_ONCE = 100
 
 _OPEN = """
     INSERT INTO {claims}
@@ -108,22 +111,24 @@ def close(tx: Transaction, token: str) -> None:
     tx.rows(_CLOSE, token=token)
 
 
-def reclaim(tx: Transaction) -> int:
+def reclaim(tx: Transaction, among: Collection[str] | None = None) -> int:
     """Break the leases that have expired and return how many actions are free again.
 
-    A lease that another claimer is breaking, or that is just being renewed, is left to them.
+    A lease that another claimer is breaking, or that is just being renewed, is left to them; so
+    are all but those ``among``, if some are named.
     """
-    expired = tx.rows(_EXPIRED, limit=_RECLAIM_AT_ONCE)
-    return sum(len(break_lease(tx, _lease(tx, row))) for row in expired)
+    expired = tx.rows(_EXPIRED, limit=RECLAIM_AT_ONCE)
+    breakable = [_lease(tx, row) for row in expired if among is None or row[0] in among]
+    return sum(len(break_lease(tx, lease)) for lease in breakable)
 
 
 def break_lease(tx: Transaction, lease: Lease) -> list[int]:
     """Free the unsettled actions of a lease and return their ids.
 
     Nobody took a ``claim``: it costs its actions nothing. The actions of a ``run`` are suspects:
-    from now on they run alone, and only one that expires alone has failed.
+    from now on they run alone, and only one that expires alone has failed, as in a ``job``.
     """
-    ran = lease.kind == "run"
+    ran = lease.kind != "claim"
     freed = tx.rows(
         _FREE,
         ids=tx.dialect.ids(lease.action_ids),

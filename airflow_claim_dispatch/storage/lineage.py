@@ -83,7 +83,7 @@ def owner_name(*parts: object) -> str:
 class Holding(Answer):
     """A lease under which somebody holds or held an action.
 
-    :param kind: ``claim`` waits to be taken, ``run`` runs.
+    :param kind: ``claim`` waits to be taken, ``run`` and ``job`` run.
     :param task: the task instance, None where no Airflow task claimed.
     :param holds: whether the action is held under it now.
     :param settled: whether the action was settled under it.

@@ -19,7 +19,7 @@ _STEPS = 36
 
 _NEWEST = f"""
     (SELECT token, action_ids, created_at FROM {{claims}}
-      WHERE kind = 'run' AND closed_at IS NOT NULL AND created_at >= {{time::since}}
+      WHERE kind IN ('run', 'job') AND closed_at IS NOT NULL AND created_at >= {{time::since}}
       ORDER BY created_at DESC LIMIT {_LEASES}) c
 """
 

@@ -62,7 +62,7 @@ WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_
     """
 CREATE TABLE {claims} (
     token       uuid PRIMARY KEY,
-    kind        text NOT NULL CHECK (kind IN ('claim', 'run')),
+    kind        text NOT NULL CHECK (kind IN ('claim', 'run', 'job')),
     parent      uuid,
     owner       text NOT NULL,
     try_number  integer NOT NULL,
@@ -110,7 +110,7 @@ CREATE TABLE {{actions}} (
     """
 CREATE TABLE {claims} (
     token       text PRIMARY KEY,
-    kind        text NOT NULL CHECK (kind IN ('claim', 'run')),
+    kind        text NOT NULL CHECK (kind IN ('claim', 'run', 'job')),
     parent      text,
     owner       text NOT NULL,
     try_number  integer NOT NULL,
@@ -164,6 +164,7 @@ _INDEXES = [
     # For people, too: what was lately run, and who held an action before.
     "CREATE INDEX {ic}_created ON {claims} (created_at)",
     "CREATE INDEX {ic}_owner ON {claims} (owner{prefix})",
+    "CREATE INDEX {ic}_jobs ON {claims} (created_at) WHERE kind = 'job'",
     # Two live tries of one claim task: the second finds the first one's claim instead of its own.
     (
         "CREATE UNIQUE INDEX {ic}_one ON {claims} (owner)"
