@@ -89,7 +89,7 @@ class Matrix:
     server: CrashablePostgres
     engine: sqlalchemy.Engine
     effects: Path
-    wire: Wire | None = None
+    wire: Wire
 
     def publish(self, type_: str, *plans: list[float]) -> Actions:
         """Publish actions that work for so many seconds, by attempt."""
