@@ -10,36 +10,50 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from airflow_claim_dispatch.assets import ActionsDue
+    from airflow_claim_dispatch.assets import ActionsDead, ActionsDue
     from airflow_claim_dispatch.core.action import Action
     from airflow_claim_dispatch.core.draft import Draft
+    from airflow_claim_dispatch.core.flow import Rate
     from airflow_claim_dispatch.core.processor import Processor
     from airflow_claim_dispatch.core.receipt import Receipt
+    from airflow_claim_dispatch.core.retention import Retention
     from airflow_claim_dispatch.core.settlement import Reject, Retry, Skip, Snooze
     from airflow_claim_dispatch.core.times import wall_clock
     from airflow_claim_dispatch.decorators import processor
     from airflow_claim_dispatch.groups import dispatch
     from airflow_claim_dispatch.hooks import ClaimDispatchHook
+    from airflow_claim_dispatch.notifications import PublishAction
     from airflow_claim_dispatch.operators import ClaimDispatchOperator
     from airflow_claim_dispatch.publisher import AsyncPublisher, Publisher
+    from airflow_claim_dispatch.residents import ResidentOperator
     from airflow_claim_dispatch.sensors import ClaimSensor
     from airflow_claim_dispatch.storage.action_log import ActionLog
+    from airflow_claim_dispatch.storage.states import Filter
+    from airflow_claim_dispatch.upkeep import PublishActionOperator, PurgeActionsOperator
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Action": "core.action",
     "ActionLog": "storage.action_log",
+    "ActionsDead": "assets",
     "ActionsDue": "assets",
     "AsyncPublisher": "publisher",
     "ClaimDispatchHook": "hooks",
     "ClaimDispatchOperator": "operators",
     "ClaimSensor": "sensors",
     "Draft": "core.draft",
+    "Filter": "storage.states",
     "Processor": "core.processor",
+    "PublishAction": "notifications",
+    "PublishActionOperator": "upkeep",
     "Publisher": "publisher",
+    "PurgeActionsOperator": "upkeep",
+    "Rate": "core.flow",
     "Receipt": "core.receipt",
     "Reject": "core.settlement",
+    "ResidentOperator": "residents",
+    "Retention": "core.retention",
     "Retry": "core.settlement",
     "Skip": "core.settlement",
     "Snooze": "core.settlement",
@@ -51,16 +65,24 @@ _HOMES = {
 __all__ = [
     "Action",
     "ActionLog",
+    "ActionsDead",
     "ActionsDue",
     "AsyncPublisher",
     "ClaimDispatchHook",
     "ClaimDispatchOperator",
     "ClaimSensor",
     "Draft",
+    "Filter",
     "Processor",
+    "PublishAction",
+    "PublishActionOperator",
     "Publisher",
+    "PurgeActionsOperator",
+    "Rate",
     "Receipt",
     "Reject",
+    "ResidentOperator",
+    "Retention",
     "Retry",
     "Skip",
     "Snooze",

@@ -1,8 +1,7 @@
-"""What the commands do; each returns its exit code."""
+"""What the commands that make tables, publish and run do; each returns its exit code."""
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
@@ -10,28 +9,23 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
-from airflow_claim_dispatch import settings
-from airflow_claim_dispatch.core.errors import InvalidAction, InvalidSetting, UnsupportedConnection
-from airflow_claim_dispatch.core.execution import Execution
+from airflow_claim_dispatch import settings, terminal
+from airflow_claim_dispatch.core.errors import InvalidSetting
+from airflow_claim_dispatch.core.retention import Retention
 from airflow_claim_dispatch.publisher import Publisher
 from airflow_claim_dispatch.storage import migrate
-from airflow_claim_dispatch.storage.action_log import ActionLog
-from airflow_claim_dispatch.storage.stats import TypeStats
+from airflow_claim_dispatch.storage.retention import BATCH_SIZE
+from airflow_claim_dispatch.tracing import TracedExecution
 from airflow_claim_dispatch.worker.drain import run_due
 
 # Beside Airflow, which logs to stdout, Alembic's progress would stand among the answers.
 logging.getLogger("alembic.runtime.migration").setLevel(logging.WARNING)
 
-_COLUMNS = (
-    "type", "scheduled", "due", "claimed", "retrying", "processed", "skipped", "dead", "cancelled",
-)  # fmt: skip
-
 
 def db_migrate(parsed: Namespace) -> int:
     """Create the tables or bring them up to date."""
-    log = _open(parsed)
+    log = terminal.open_log(parsed)
     print(f"{log.names}: version {migrate.migrate(log.engine, str(log.names))}")
     return 0
 
@@ -40,7 +34,7 @@ def db_downgrade(parsed: Namespace) -> int:
     """Go back to an older version of the tables."""
     from alembic.util import CommandError
 
-    log = _open(parsed)
+    log = terminal.open_log(parsed)
     if not parsed.yes:
         print(f"Downgrade {log.names} to {parsed.revision}? Rows may be lost. [y/N] ", end="")
         sys.stdout.flush()
@@ -57,7 +51,7 @@ def db_downgrade(parsed: Namespace) -> int:
 
 def db_check(parsed: Namespace) -> int:
     """Say whether the tables are up to date."""
-    log = _open(parsed)
+    log = terminal.open_log(parsed)
     print(f"{log.names}: version {migrate.check(log.engine, str(log.names))}, up to date")
     return 0
 
@@ -70,7 +64,7 @@ def db_sql(parsed: Namespace) -> int:
 
 def publish(parsed: Namespace) -> int:
     """Publish an action."""
-    log = _open(parsed)
+    log = terminal.open_log(parsed)
     publisher = Publisher(
         log.engine,
         str(log.names),
@@ -80,13 +74,13 @@ def publish(parsed: Namespace) -> int:
     receipt = publisher.quick(
         parsed.type,
         parsed.at,
-        _json(parsed.payload, "--payload"),
+        terminal.read_json(parsed.payload, "--payload"),
         idempotency=parsed.key,
         on_conflict=parsed.on_conflict,
-        rules=None if parsed.rules is None else _json(parsed.rules, "--rules"),
+        rules=None if parsed.rules is None else terminal.read_json(parsed.rules, "--rules"),
         expires_at=parsed.expires_at,
     )
-    _say(parsed, dict(receipt), f"{receipt.status} {receipt.id}")
+    terminal.say(parsed, dict(receipt), f"{receipt.status} {receipt.id}")
     return 0
 
 
@@ -96,44 +90,34 @@ def run(parsed: Namespace) -> int:
     processors = settings.load_processors(parsed.processors)
     with _logging_to_stderr():
         report = run_due(
-            _open(parsed),
+            terminal.open_log(parsed),
             processors,
             settings.get_int("default_limit") if parsed.limit is None else parsed.limit,
             float(settings.get_int("lease")),
-            Execution(settings.rule_evaluator(), max_attempts=settings.get_int("max_attempts")),
+            TracedExecution(
+                settings.rule_evaluator(), max_attempts=settings.get_int("max_attempts")
+            ),
             on_start=lambda batch: signal.signal(signal.SIGTERM, lambda *_: batch.stop()),
+            served_by="claim-dispatch run",
         )
-    _say(parsed, report, "  ".join(f"{name}={number}" for name, number in report.items()))
+    terminal.say(parsed, report, "  ".join(f"{name}={number}" for name, number in report.items()))
     return 0
 
 
-def stats(parsed: Namespace) -> int:
-    """Count actions by type and state."""
-    types = _open(parsed).stats()
-    _say(parsed, [one.as_dict() for one in types], _table(types))
-    return 0
-
-
-def _table(types: list[TypeStats]) -> str:
-    if not types:
-        return "The log is empty."
-    header = [*_COLUMNS, "oldest due", "served by"]
-    rows = [
-        [
-            *(str(getattr(one, column)) for column in _COLUMNS),
-            "" if one.oldest_due is None else f"{one.oldest_due:.0f} s",
-            f"{one.served_by or 'nobody'}{' (paused)' if one.paused else ''}",
-        ]
-        for one in types
-    ]
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if index in (0, len(header) - 1) else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in [header, *rows]
+def purge(parsed: Namespace) -> int:
+    """Delete settled actions whose retention is over."""
+    retention = (
+        settings.retention() if parsed.retention is None else Retention.parse(parsed.retention)
     )
+    batch_size = BATCH_SIZE if parsed.batch_size is None else parsed.batch_size
+    purged = terminal.open_log(parsed).purge(
+        retention, dry_run=parsed.dry_run, batch_size=batch_size
+    )
+    verb = "would delete" if parsed.dry_run else "deleted"
+    lines = [f"{number:>9} {outcome} {type_}" for (type_, outcome), number in purged.by_type()]
+    total = f"{verb} {purged.actions.total()} actions and {purged.leases} leases"
+    terminal.say(parsed, purged.as_dict() | {"dry_run": parsed.dry_run}, "\n".join([*lines, total]))
+    return 0
 
 
 @contextmanager
@@ -147,28 +131,3 @@ def _logging_to_stderr() -> Iterator[None]:
     finally:
         logger.propagate = propagate
         logger.removeHandler(handler)
-
-
-def _say(parsed: Namespace, answer: Any, human: str) -> None:
-    print(json.dumps(answer) if parsed.output == "json" else human)
-
-
-def _open(parsed: Namespace) -> ActionLog:
-    table = parsed.table or settings.get("table")
-    if url := parsed.url or ("" if parsed.conn_id else os.environ.get("CLAIM_DISPATCH_URL")):
-        return ActionLog(url, table)
-    if not settings.airflow_is_here():
-        raise UnsupportedConnection(
-            "which database? Pass --url postgresql+psycopg://user@host/database, or set"
-            " CLAIM_DISPATCH_URL"
-        )
-    from airflow_claim_dispatch.connections import open_log
-
-    return open_log(parsed.conn_id, table)
-
-
-def _json(text: str, option: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise InvalidAction(f"{option} is not JSON: {error}") from None

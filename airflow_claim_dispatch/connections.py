@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from airflow_claim_dispatch import settings
+from airflow_claim_dispatch import metrics, settings
 from airflow_claim_dispatch.core.errors import UnsupportedConnection
 from airflow_claim_dispatch.storage.action_log import ActionLog
 from airflow_claim_dispatch.storage.engines import open_engine
@@ -72,7 +72,8 @@ def _explained(conn_id: str) -> Iterator[None]:
 
 def log_of(connection: Connection, table: str | None = None, **options: Any) -> ActionLog:
     """Return the action log behind ``connection``; ``options`` are those of its engine."""
-    return ActionLog(_engine(connection, options), table or settings.get("table"))
+    kind = metrics.MeasuredLog if metrics.are_on() else ActionLog
+    return kind(_engine(connection, options), table or settings.get("table"))
 
 
 def _engine(connection: Connection, options: dict[str, Any]) -> Engine:

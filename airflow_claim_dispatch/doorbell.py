@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, nullcontext
 from typing import Any
 
 from airflow_claim_dispatch import settings
 from airflow_claim_dispatch.connections import aopen_log
 from airflow_claim_dispatch.storage.action_log import ActionLog
-from airflow_claim_dispatch.storage.dialects import POSTGRES
-from airflow_claim_dispatch.storage.wakeup import SOON
+from airflow_claim_dispatch.storage.wakeup import SOON, listen
 
 #: Seconds of rest at least: a burst of notifications wakes a watcher once.
 _REST = 0.05
@@ -61,20 +60,10 @@ async def open_doorbell(conn_id: str | None, table: str | None) -> AsyncIterator
     """Open the log behind an Airflow connection and listen to its publishers, where that is on."""
     action_log = await aopen_log(conn_id, table)
     try:
-        if action_log.dialect is POSTGRES and settings.get_bool("listen"):
-            with closing(await asyncio.to_thread(_listen, action_log)) as listener:
-                yield Doorbell(action_log, listener)
-        else:
-            yield Doorbell(action_log, None)
+        listener = None
+        if settings.get_bool("listen"):
+            listener = await asyncio.to_thread(listen, action_log.engine, action_log.names)
+        with nullcontext() if listener is None else closing(listener):
+            yield Doorbell(action_log, listener)
     finally:
         await asyncio.to_thread(action_log.engine.dispose)
-
-
-def _listen(action_log: ActionLog) -> Any:
-    pooled = action_log.engine.raw_connection()
-    listener: Any = pooled.driver_connection
-    pooled.detach()
-    listener.rollback()
-    listener.autocommit = True
-    listener.execute(f'LISTEN "{action_log.names.channel}"')
-    return listener

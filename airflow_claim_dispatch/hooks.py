@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, TypeVar
 
 from airflow.sdk import BaseHook
 
-from airflow_claim_dispatch import settings
+from airflow_claim_dispatch import metrics, settings
 from airflow_claim_dispatch.connections import open_log
+from airflow_claim_dispatch.core.draft import NewAction
+from airflow_claim_dispatch.core.receipt import Receipt
+from airflow_claim_dispatch.core.retention import Retention
 from airflow_claim_dispatch.publisher import PublishingVerbs
 from airflow_claim_dispatch.storage.action_log import ActionLog
+from airflow_claim_dispatch.storage.desk import Desk
+from airflow_claim_dispatch.storage.retention import BATCH_SIZE
 from airflow_claim_dispatch.storage.transaction import Transaction
 
 T = TypeVar("T")
@@ -44,9 +51,31 @@ class ClaimDispatchHook(PublishingVerbs, BaseHook):
         """The log itself."""
         return open_log(self.claim_dispatch_conn_id, self.table)
 
+    @property
+    def desk(self) -> Desk:
+        """Where people see the log and steer it: list, why, requeue, pause and the rest."""
+        return self.action_log.desk
+
     def get_conn(self) -> Any:
         """Return a SQLAlchemy connection to the log's database."""
         return self.action_log.engine.connect()
+
+    def purge(
+        self,
+        retention: Mapping[str, Mapping[str, str | None]] | None = None,
+        *,
+        dry_run: bool = False,
+        batch_size: int = BATCH_SIZE,
+    ) -> dict[str, Any]:
+        """Delete settled actions whose time is over, in batches; return how many, by type.
+
+        :param retention: as ``Retention`` takes it; by default ``[claim_dispatch] retention``.
+        :param dry_run: count them, and delete nothing.
+        :param batch_size: rows that one transaction looks at, and so deletes at most.
+        """
+        keep = settings.retention() if retention is None else Retention(retention)
+        purged = self.action_log.purge(keep, dry_run=dry_run, batch_size=batch_size)
+        return purged.as_dict() | {"dry_run": dry_run}
 
     def transact(self, table: str, work: Callable[[Transaction], T]) -> T:
         """Run ``work`` in a transaction on the log ``table``."""
@@ -54,3 +83,23 @@ class ClaimDispatchHook(PublishingVerbs, BaseHook):
         if table != self.table:
             log = ActionLog(log.engine, table)
         return log.transact(work)
+
+    def _wrote(self, actions: list[NewAction], receipts: list[Receipt]) -> None:
+        if not metrics.are_on():
+            return
+        pairs = zip(actions, receipts, strict=True)
+        types = Counter(action.type for action, one in pairs if one.status == "published")
+        for type_, number in types.items():
+            metrics.count("published", type_, number)
+
+
+@contextmanager
+def using_hook(
+    claim_dispatch_conn_id: str | None = None, table: str | None = None
+) -> Iterator[ClaimDispatchHook]:
+    """Give a hook for a while, and close its connections afterwards."""
+    hook = ClaimDispatchHook(claim_dispatch_conn_id, table)
+    try:
+        yield hook
+    finally:
+        hook.action_log.engine.dispose()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, get_args
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.sdk.definitions.mappedoperator import MappedOperator
 
-    from airflow_claim_dispatch.storage.action_log import ActionLog
     from airflow_claim_dispatch.storage.claiming import Row
     from airflow_claim_dispatch.worker.batch import BatchRun
     from airflow_claim_dispatch.worker.keeper import Tally
@@ -96,13 +95,15 @@ class ClaimDispatchOperator(BaseOperator):
         from airflow_claim_dispatch.connections import using_log
         from airflow_claim_dispatch.tasks import owner_of, served_by
 
-        limit, lease, ti = self._checked_limit(), _seconds(self.lease), context["ti"]
+        limit, lease, ti = self._checked_limit(), seconds_of(self.lease), context["ti"]
         with using_log(self.claim_dispatch_conn_id, self.table) as action_log:
             pending = action_log.pending_types() if self.processors.prefixes else ()
             types = self.processors.among(pending)
-            claim = action_log.claim(types, limit, lease, owner_of(ti))
+            # Before the claim, for it keeps to the limits that the log knows.
+            rivals = action_log.serve(types, served_by(ti), self.processors.flows(types))
+            claim = action_log.claim(types, self._startable(limit, lease), lease, owner_of(ti))
             batches = self._pack(claim.token, claim.rows)
-            self._say(action_log, types, len(claim.rows), len(batches), served_by(ti))
+            self._say(types, len(claim.rows), len(batches), rivals)
         ti.xcom_push(
             key="report",
             value={"claimed": len(claim.rows), "dispatched": len(claim.rows), "failed": 0},
@@ -126,6 +127,17 @@ class ClaimDispatchOperator(BaseOperator):
             )
         return limit
 
+    def _startable(self, limit: int, lease: float) -> int:
+        """Return how many to claim: what would wait in its batch for long is left to others."""
+        startable = self.processors.startable(lease, self.max_batches)
+        if startable is None or startable >= limit:
+            return limit
+        self.log.info(
+            "Claiming at most %d instead of %d: no more start within a third of the lease.",
+            startable, limit,
+        )  # fmt: skip
+        return startable
+
     def _pack(self, token: str, rows: list[Row]) -> list[Batch]:
         # -(-a // b) rounds up.
         count = min(-(-len(rows) // self.batch_size), self.max_batches)
@@ -136,12 +148,12 @@ class ClaimDispatchOperator(BaseOperator):
         ]
 
     def _say(
-        self, action_log: ActionLog, types: Sequence[str], claimed: int, batches: int, by: str
+        self, types: Sequence[str], claimed: int, batches: int, rivals: Mapping[str, str]
     ) -> None:
         self.log.info(
             "Claimed %d actions of %s into %d batches.", claimed, ", ".join(types), batches
         )
-        for type_, other in action_log.serve(types, by).items():
+        for type_, other in rivals.items():
             self.log.warning(
                 "%s is also served by %s: both get a part of its actions. Keep one of them.",
                 type_, other,
@@ -194,7 +206,7 @@ class RunActionsOperator(BaseOperator):
         from airflow_claim_dispatch.tasks import airflow_execution, owner_of
         from airflow_claim_dispatch.worker.batch import BatchRun
 
-        lease, owner = _seconds(self.lease), owner_of(context["ti"])
+        lease, owner = seconds_of(self.lease), owner_of(context["ti"])
         token, ids = self.batch["token"], self.batch["ids"]
         with using_log(self.claim_dispatch_conn_id, self.table) as action_log:
             self._run = BatchRun(action_log, self.processors, owner, lease, airflow_execution())
@@ -243,7 +255,11 @@ def _whole(number: object) -> int:
         raise InvalidSetting(f"limit must be a whole number, not {number!r}") from None
 
 
-def _seconds(lease: timedelta | None) -> float:
+def seconds_of(lease: timedelta | None) -> float:
+    """Return a lease in seconds, that of the settings if it is None.
+
+    Raises InvalidSetting if it is shorter than a second.
+    """
     seconds = settings.get_int("lease") if lease is None else lease.total_seconds()
     if seconds < 1:
         raise InvalidSetting(f"lease must be at least one second, not {lease}")

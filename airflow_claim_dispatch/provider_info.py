@@ -20,9 +20,10 @@ def get_provider_info() -> dict[str, Any]:
         "versions": [__version__],
         "integrations": [{"integration-name": _INTEGRATION, "tags": ["software"]}],
         "hooks": [_modules("hooks")],
-        "operators": [_modules("operators")],
+        "operators": [_modules("operators", "upkeep")],
         "sensors": [_modules("sensors")],
-        "triggers": [_modules("triggers")],
+        "triggers": [_modules("triggers", "deaths")],
+        "notifications": [f"{package}.notifications.PublishAction"],
         "asset-uris": [{"schemes": ["claim-dispatch"], "handler": None}],
         "cli": [f"{package}.cli.airflow_commands"],
         "config": {
@@ -34,10 +35,10 @@ def get_provider_info() -> dict[str, Any]:
     }
 
 
-def _modules(name: str) -> dict[str, Any]:
+def _modules(*names: str) -> dict[str, Any]:
     return {
         "integration-name": _INTEGRATION,
-        "python-modules": [f"airflow_claim_dispatch.{name}"],
+        "python-modules": [f"airflow_claim_dispatch.{name}" for name in names],
     }
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
+from airflow_claim_dispatch import tracing
 from airflow_claim_dispatch.core.draft import Draft, Gate, NewAction, OnConflict
 from airflow_claim_dispatch.core.errors import UnsupportedConnection
 from airflow_claim_dispatch.core.payload import DEFAULT_MAX_BYTES, Json, Payload
@@ -103,16 +104,21 @@ class PublishingVerbs(ABC):
         drafts = [_draft(description) for description in descriptions]
         receipts: list[Receipt] = [Receipt("skipped")] * len(drafts)
         by_table: dict[str, list[tuple[int, NewAction]]] = {}
+        trace = tracing.publishers_context()
         for index, draft in enumerate(drafts):
-            action = draft.check(self.max_payload_bytes, self.rule_evaluator)
+            action = draft.check(self.max_payload_bytes, self.rule_evaluator, trace)
             if draft.passes_gates():
                 by_table.setdefault(action.table or self.table, []).append((index, action))
         for table, indexed in by_table.items():
             actions = [action for _, action in indexed]
             written = self.transact(table, lambda tx, new=actions: publishing.publish(tx, new))  # type: ignore[misc]
+            self._wrote(actions, written)
             for (index, _), receipt in zip(indexed, written, strict=True):
                 receipts[index] = receipt
         return receipts
+
+    def _wrote(self, actions: list[NewAction], receipts: list[Receipt]) -> None:  # noqa: B027  most do not
+        """Take note of what was written; for a subclass that counts."""
 
     def cancel(self, type: str, key: str, *, table: str | None = None) -> Receipt:
         """Cancel the pending action with this idempotency key; the key is free again.

@@ -13,6 +13,7 @@ from typing import Any
 
 from airflow_claim_dispatch.core.errors import InvalidProcessor, InvalidSetting
 from airflow_claim_dispatch.core.processor import Processor, Processors
+from airflow_claim_dispatch.core.retention import Retention
 from airflow_claim_dispatch.core.rules import RuleEvaluator
 
 SECTION = "claim_dispatch"
@@ -39,6 +40,10 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "rule_evaluator": (
         "airflow_claim_dispatch.core.rules.JsonLogic",
         "Class that evaluates rules.",
+    ),
+    "retention": (
+        '{"*": {"processed": "P30D", "skipped": "P30D", "cancelled": "P30D"}}',
+        "How long settled actions stay, by type and outcome; for ever what it does not name.",
     ),
     "listen": (
         "True",
@@ -67,6 +72,11 @@ def get_int(option: str) -> int:
 def get_bool(option: str) -> bool:
     """Return an option that says yes or no."""
     return get(option).strip().lower() in ("true", "t", "yes", "y", "on", "1")
+
+
+def retention() -> Retention:
+    """Return how long settled actions stay; raise InvalidSetting if the option is no retention."""
+    return Retention.parse(get("retention"))
 
 
 def load_processors(paths: str | None = None) -> Processors:

@@ -89,7 +89,7 @@ def fake_action(type: str, payload: Mapping[str, Any] | None = None, **fields: A
 
 def run_due(log: ActionLog, *processors: Processor, limit: int = 1000) -> dict[str, Any]:
     """Claim what is due and run it here, as Airflow would; return the report."""
-    return drain.run_due(log, Processors(processors), limit)
+    return drain.run_due(log, Processors(processors), limit, served_by="a test")
 
 
 def published(log: ActionLog, type: str | None = None) -> list[Published]:

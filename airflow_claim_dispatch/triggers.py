@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
 
 from airflow_claim_dispatch.doorbell import Doorbell, open_doorbell
+from airflow_claim_dispatch.metrics import MeasuredLog
 from airflow_claim_dispatch.storage.outlook import Outlook
 
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ class _Waiter(ABC):
     async def _look(self, action_log: ActionLog) -> Outlook:
         outlook = await asyncio.to_thread(action_log.look, self.types, self.prefixes, self.ignored)
         self._pause = _FIRST_PAUSE
+        if isinstance(action_log, MeasuredLog):
+            await asyncio.to_thread(action_log.tell_backlog, self.types, self.prefixes)
         return outlook
 
 

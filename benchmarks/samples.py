@@ -52,13 +52,14 @@ def batches(items: list[Any], size: int = BATCH) -> Iterator[list[Any]]:
 class Nothing(Processor):
     """A job of nothing: what remains is what dispatching costs."""
 
-    def __init__(self, types: tuple[str, ...] = (TYPE,)) -> None:
+    def __init__(self, types: tuple[str, ...] = (TYPE,), *, keeps: bool = True) -> None:
         self.types = types
+        self.delete_on_success = not keeps
 
     def run(self, **job: Any) -> None:
         """Do nothing."""
 
 
-def processors(*types: str) -> Processors:
-    """Return who serves these types."""
-    return Processors(Nothing(types or (TYPE,)))
+def processors(*, keeps: bool = True) -> Processors:
+    """Return who serves the sample type, and keeps the rows or deletes them."""
+    return Processors(Nothing(keeps=keeps))

@@ -6,7 +6,9 @@ from time import perf_counter
 
 from airflow_claim_dispatch import ActionLog
 from airflow_claim_dispatch.core.settlement import processed
+from airflow_claim_dispatch.storage.claiming import Taken, claim_to_run
 from airflow_claim_dispatch.storage.leases import Owner
+from airflow_claim_dispatch.storage.marks import Marks
 from airflow_claim_dispatch.storage.migrate import migrate
 from benchmarks.figures import in_turns
 from benchmarks.samples import BATCH, TYPE
@@ -28,11 +30,24 @@ SELECT '{type}' || CASE WHEN {types} > 1 THEN '.' || n % {types} ELSE '' END,
 
 
 class Table:
-    """A log in a table of its own, with ``due`` actions to claim at the head of its index."""
+    """A log in a table of its own, with ``due`` actions to claim at the head of its index.
 
-    def __init__(self, server: Server, database: str, name: str, due: int, types: int = 1) -> None:
+    :param stays: whether its claimer is a resident, which keeps low-water marks.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        database: str,
+        name: str,
+        due: int,
+        types: int = 1,
+        *,
+        stays: bool = False,
+    ) -> None:
         self.log = ActionLog(server.url(database), f"{name}_logs")
         self.types = [f"{TYPE}.{n}" for n in range(types)] if types > 1 else [TYPE]
+        self._marks = Marks() if stays else None
         self._server = server
         self._database = database
         self._name = f"{name}_logs"
@@ -46,7 +61,7 @@ class Table:
     def claim(self) -> float:
         """Return how long a claim of a thousand takes; acknowledge what it got."""
         start = perf_counter()
-        taken = self.log.claim_to_run(self.types, BATCH, _LEASE, _OWNER)
+        taken = self._claim()
         seconds = perf_counter() - start
         if len(taken.rows) != BATCH:
             raise RuntimeError(f"{self._name}: claimed {len(taken.rows)}")
@@ -58,7 +73,12 @@ class Table:
         """Claim ``rows`` and keep them, as a claimer does whose jobs take long."""
         held = 0
         while held < rows:
-            held += len(self.log.claim_to_run(self.types, BATCH, _LEASE, _OWNER).rows)
+            held += len(self._claim().rows)
+
+    def _claim(self) -> Taken:
+        return self.log.transact(
+            lambda tx: claim_to_run(tx, self.types, BATCH, _LEASE, _OWNER, self._marks)
+        )
 
 
 def claims(tables: dict[str, Table], turns: int) -> dict[str, list[float]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import count
 from time import monotonic
 from typing import Any
@@ -12,6 +12,7 @@ from airflow_claim_dispatch.core.settlement import Settlement
 from airflow_claim_dispatch.storage.action_log import ActionLog
 from airflow_claim_dispatch.storage.claiming import Claim, Taken
 from airflow_claim_dispatch.storage.leases import Owner
+from airflow_claim_dispatch.storage.transaction import Transaction
 from soak.effects import Effects, ids
 
 _KINDS = {
@@ -27,8 +28,10 @@ _KINDS = {
 class Witness(ActionLog):
     """Writes every answer down. A lease holds at least until ``asked + lease``."""
 
-    def __init__(self, url: str, effects: Effects) -> None:
+    def __init__(self, url: str, effects: Effects, resident: Owner, resident_lease: float) -> None:
         super().__init__(url)
+        self.resident = resident
+        self.resident_lease = resident_lease
         self.token_of: dict[int, str] = {}
         self._effects = effects
         self._calls = count(1)
@@ -61,15 +64,33 @@ class Witness(ActionLog):
 
     def settle(self, token: str, settlements: Sequence[Settlement], **options: bool) -> set[int]:
         """Settle; say so before, and say after it what was lost."""
+        call = self._settling(token, settlements)
+        lost = super().settle(token, settlements, **options)
+        self._effects.say("settled", call, ids(sorted(lost)))
+        return lost
+
+    def exchange(
+        self,
+        results: Mapping[str, Sequence[Settlement]],
+        ended: Collection[str],
+        claim: Callable[[Transaction], Taken],
+    ) -> tuple[dict[str, set[int]], Taken]:
+        """Settle and claim for the resident; say all of it."""
+        asked = monotonic()
+        calls = {token: self._settling(token, each) for token, each in results.items()}
+        lost, taken = super().exchange(results, ended, claim)
+        for token, call in calls.items():
+            self._effects.say("settled", call, ids(sorted(lost[token])))
+        return lost, self._got(taken, asked + self.resident_lease, self.resident)
+
+    def _settling(self, token: str, settlements: Sequence[Settlement]) -> int:
         call = next(self._calls)
         by_kind: dict[str, list[int]] = defaultdict(list)
         for settlement in settlements:
             by_kind[_KINDS[settlement.outcome, settlement.failed]].append(settlement.action_id)
         kinds = (f"{kind}={ids(of_kind)}" for kind, of_kind in by_kind.items())
         self._effects.say("settling", call, token, *kinds)
-        lost = super().settle(token, settlements, **options)
-        self._effects.say("settled", call, ids(sorted(lost)))
-        return lost
+        return call
 
     def _got(self, taken: Taken, until: float, owner: Owner) -> Taken:
         if taken.rows:

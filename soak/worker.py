@@ -33,6 +33,7 @@ from airflow_claim_dispatch.core.settlement import Snooze, processed
 from airflow_claim_dispatch.storage.claiming import Taken
 from airflow_claim_dispatch.storage.leases import Owner
 from airflow_claim_dispatch.worker.batch import BatchRun
+from airflow_claim_dispatch.worker.resident import Resident
 from soak.effects import Effects, ids
 from soak.witness import Witness
 
@@ -53,7 +54,7 @@ TYPES = {
 #: Of the actions that may.
 FAIL, KILL = 0.4, 0.7
 #: Of the turns of a worker.
-AS_TASKS, TOO_LONG, AGAIN = 0.25, 0.01, 0.1
+AS_TASKS, TOO_LONG, AS_RESIDENT, AGAIN = 0.25, 0.01, 0.1, 0.1
 
 _PENDING = "SELECT 1 FROM action_logs WHERE outcome IS NULL LIMIT 1"
 
@@ -90,7 +91,7 @@ class Worker:
         self._folder = folder
         self._limit = batch
         self._effects = Effects(folder, f"{name}.{incarnation}")
-        self._log = Witness(url, self._effects)
+        self._log = Witness(url, self._effects, self._owner(), LEASE)
         self._processors = Processors([Job(self)])
         self._tasks = folder / f"{name}.tasks"
         self._stale: list[tuple[str, list[int]]] = []
@@ -119,13 +120,21 @@ class Worker:
             self._claim_tasks()
         elif kind < AS_TASKS + TOO_LONG:
             self._hold_too_long()
+        elif kind < AS_TASKS + TOO_LONG + AS_RESIDENT:
+            self._reside()
         elif self._run(self._claim_to_run) < self._limit // 2:
             self._publish_or_wait()
         if random.random() < AGAIN:
             self._settle_again()
         return None
 
-    # As a resident
+    def _reside(self) -> None:
+        """Stay for a while, with a batch ahead."""
+        Resident(
+            self._log, self._processors, self._owner(), LEASE, Execution(), limit=self._limit
+        ).stay(random.uniform(0.2, 2))
+
+    # As the command that runs what is due
 
     def _claim_to_run(self) -> Taken:
         return self._log.claim_to_run(Job.types, self._limit, LEASE, self._owner())

@@ -22,7 +22,7 @@ from airflow_claim_dispatch.storage.engines import open_engine
 
 MIGRATED = "migrated"
 
-EMPTY = "TRUNCATE action_logs, action_claims, action_types RESTART IDENTITY"
+EMPTY = "TRUNCATE action_logs, action_claims, action_types, action_decisions RESTART IDENTITY"
 
 #: Whatever a failed test has left open.
 KICK_OUT = """

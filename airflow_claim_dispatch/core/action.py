@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from airflow_claim_dispatch.core.errors import InvalidType
@@ -52,6 +53,11 @@ def check_type(value: object) -> str:
     """Return ``value`` if it is 1 to 120 characters of text; raise InvalidType otherwise."""
     if not isinstance(value, str) or not value.strip():
         raise InvalidType(f"type must be text such as 'email.welcome', not {value!r}")
+    return _checked(value)
+
+
+@lru_cache(maxsize=1024)  # thousands of actions have one type
+def _checked(value: str) -> str:
     if len(value) > MAX_TYPE_LENGTH:
         raise InvalidType(
             f"type has {len(value)} characters, at most {MAX_TYPE_LENGTH} fit: {value[:40]!r}…"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import Literal, TypeAlias, get_args
+from types import MappingProxyType
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 from airflow_claim_dispatch.core.action import check_type
 from airflow_claim_dispatch.core.errors import InvalidAction
@@ -28,9 +28,10 @@ MAX_KEY_LENGTH = 255
 
 _JSON_LOGIC = JsonLogic()
 
+_NO_TRACE: Payload = MappingProxyType({})
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewAction:
+
+class NewAction(NamedTuple):
     """A checked draft: exactly what will be written."""
 
     type: str
@@ -48,17 +49,18 @@ class Draft:
     A step raises as soon as it is handed something that cannot be stored.
     """
 
-    def __init__(self) -> None:
-        self._type: str | None = None
-        self._end_at: datetime | Delay = Delay(0, 0)
-        self._payload: dict[str, Json] = {}
-        self._meta: dict[str, Json] = {}
-        self._rules: list[Json] = []
-        self._key: str | None = None
-        self._expires_at: datetime | Delay | None = None
-        self._on_conflict: OnConflict = "keep"
-        self._gates: list[tuple[Gate, bool]] = []
-        self._table: str | None = None
+    # Of the class until a step says otherwise: thousands are made at once.
+    _type: str | None = None
+    _end_at: datetime | Delay = Delay(0, 0)
+    _payload: Mapping[str, Json] = MappingProxyType({})
+    _text = "{}"
+    _meta: Mapping[str, Json] = MappingProxyType({})
+    _rules: tuple[Json, ...] | list[Json] = ()
+    _key: str | None = None
+    _expires_at: datetime | Delay | None = None
+    _on_conflict: OnConflict = "keep"
+    _gates: tuple[tuple[Gate, bool], ...] = ()
+    _table: str | None = None
 
     def type(self, type_: str) -> Draft:
         """Name the routing key, at most 120 characters."""
@@ -72,12 +74,12 @@ class Draft:
 
     def payload(self, payload: Payload) -> Draft:
         """Hand over the data, a JSON object."""
-        self._payload = check_payload(payload)
+        self._payload, self._text = check_payload(payload)
         return self
 
     def meta(self, meta: Payload) -> Draft:
         """Add bookkeeping that the processor does not see as payload, a JSON object."""
-        self._meta |= check_object(meta, "meta")
+        self._meta = {**self._meta, **check_object(meta, "meta")}
         return self
 
     def rules(self, rules: list[Json] | Json) -> Draft:
@@ -106,12 +108,12 @@ class Draft:
 
     def when(self, gate: Gate) -> Draft:
         """Publish only if ``gate(payload)`` is true."""
-        self._gates.append((gate, True))
+        self._gates += ((gate, True),)
         return self
 
     def skip_if(self, gate: Gate) -> Draft:
         """Do not publish if ``gate(payload)`` is true."""
-        self._gates.append((gate, False))
+        self._gates += ((gate, False),)
         return self
 
     def expires_at(self, moment: Moment) -> Draft:
@@ -129,9 +131,12 @@ class Draft:
         return all(bool(gate(self._payload)) is wanted for gate, wanted in self._gates)
 
     def check(
-        self, max_bytes: int = DEFAULT_MAX_BYTES, evaluator: RuleEvaluator = _JSON_LOGIC
+        self,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+        evaluator: RuleEvaluator = _JSON_LOGIC,
+        trace: Payload = _NO_TRACE,
     ) -> NewAction:
-        """Return what will be written.
+        """Return what will be written; ``trace`` is meta too, unless the draft's own says it.
 
         Raises InvalidAction if the type is missing, the expiry lies before the earliest time, the
         document is larger than ``max_bytes``, or a rule does not compile.
@@ -142,11 +147,15 @@ class Draft:
             raise InvalidAction(
                 f"on_conflict={self._on_conflict!r} needs an idempotency key to conflict on"
             )
-        self._check_expiry()
-        evaluator.check(self._rules)
+        if self._expires_at is not None:
+            self._check_expiry()
+        rules = list(self._rules)
+        if rules:
+            evaluator.check(rules)
+        meta = {**trace, **self._meta} if trace else self._meta
         return NewAction(
             type=self._type,
-            document=encode(self._payload, self._rules, self._meta, max_bytes),
+            document=encode(self._text, rules, meta, max_bytes),
             end_at=self._end_at,
             expires_at=self._expires_at,
             idempotency_key=self._key,

@@ -9,6 +9,9 @@ ClaimDispatchError
 ├── DuplicateAction          on_conflict="raise", and the key is taken
 ├── InvalidProcessor         a processor that cannot serve, or two for one type
 ├── InvalidSetting           an option outside its range
+├── InvalidFilter            a filter, order or cursor that means no actions
+├── InvalidDecision          a decision without a name, or about everything
+├── UnknownAction            there is no action with this id
 ├── UnsupportedConnection    neither Postgres nor SQLite, or not a connection at all
 ├── NotMigrated              the tables are missing or of another version
 └── SettlementFailed         results could not be written before the lease ran out
@@ -60,6 +63,18 @@ class InvalidProcessor(ClaimDispatchError, ValueError):
 
 class InvalidSetting(ClaimDispatchError, ValueError):
     """An option outside its range."""
+
+
+class InvalidFilter(ClaimDispatchError, ValueError):
+    """A filter, an order or a cursor that cannot mean any actions."""
+
+
+class InvalidDecision(ClaimDispatchError, ValueError):
+    """A decision says who decides, and about which actions."""
+
+
+class UnknownAction(ClaimDispatchError, LookupError):
+    """There is no action with this id, or none any more."""
 
 
 class UnsupportedConnection(ClaimDispatchError, TypeError):

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from airflow_claim_dispatch.core.action import Action
 from airflow_claim_dispatch.core.errors import InvalidProcessor, InvalidRule
@@ -72,13 +72,13 @@ class Execution:
         self._words = words or Words()
         self._max_attempts = max_attempts
 
-    def run(self, action: Action, processor: Processor, clock: Clock) -> Settlement:
+    def run(self, action: Action, processor: Processor, clock: Clock, **more: Any) -> Settlement:
         """Run ``action`` unless its guard says no; return how the claim ends.
 
-        ``clock`` is asked only where the time matters. Raises Stopped if the process
-        has to end.
+        ``clock`` is asked only where the time matters; ``more`` goes to the processor's ``run``
+        beside the job. Raises Stopped if the process has to end.
         """
-        return self._guard(action, processor, clock) or self._run(action, processor, clock)
+        return self._guard(action, processor, clock) or self._run(action, processor, clock, more)
 
     def _policy(self, processor: Processor) -> RetryPolicy:
         return processor.retry_policy(self._max_attempts)
@@ -101,9 +101,11 @@ class Execution:
             return dead(action.id, str(error))
         return None if rule is None else skipped(action.id, f"rule says no: {rule}")
 
-    def _run(self, action: Action, processor: Processor, clock: Clock) -> Settlement:
+    def _run(
+        self, action: Action, processor: Processor, clock: Clock, more: dict[str, Any]
+    ) -> Settlement:
         try:
-            _call(processor, action)
+            _call(processor, action, more)
         except Snooze as snooze:
             return _snoozed(action, snooze, clock())
         except self._words.skip as error:
@@ -115,16 +117,16 @@ class Execution:
             raise Stopped(failed, error) from error
         except BaseException as error:  # noqa: BLE001  sys.exit() in a job ends the job, not its neighbours
             return _failed(action, self._policy(processor), clock(), error)
-        return processed(action.id)
+        return processed(action.id, keep=not processor.delete_on_success)
 
 
-def _call(processor: Processor, action: Action) -> None:
+def _call(processor: Processor, action: Action, more: dict[str, Any]) -> None:
     job = processor.to_job(action)
-    if not isinstance(job, Mapping):
+    if type(job) is not dict and not isinstance(job, Mapping):
         raise InvalidProcessor(
             f"{processor.name}.to_job() must return a dict of keyword arguments, not {job!r}"
         )
-    result = processor.run(**job)
+    result = processor.run(**job, **more)
     if result is None:
         return
     if inspect.iscoroutine(result):

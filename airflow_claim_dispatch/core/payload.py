@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from airflow_claim_dispatch.core.errors import InvalidPayload
@@ -21,37 +21,71 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(","
 DEFAULT_MAX_BYTES = 256 * 1024
 MAX_DEPTH = 64
 #: Python refuses to parse longer integers (sys.int_info.default_max_str_digits is 4300).
-_LARGEST_INT = 10**4000
+_MOST_DIGITS = 4000
+_LARGEST_INT = 10**_MOST_DIGITS
 
 
 def check_object(value: object, name: str) -> dict[str, Json]:
     """Return ``value`` as a dict; raise InvalidPayload unless all of it is JSON."""
-    if not isinstance(value, Mapping):
-        raise InvalidPayload(f"{name} must be a JSON object (a dict), not {type(value).__name__}")
-    value = dict(value)
-    _check_value(value, name, 0)
-    return value
+    return checked_text(value, name)[0]
 
 
-def check_payload(value: object) -> dict[str, Json]:
-    """Like ``check_object``, without the keys that are ours."""
-    payload = check_object(value, "payload")
+def check_payload(value: object) -> tuple[dict[str, Json], str]:
+    """Like ``checked_text``, without the keys that are ours."""
+    payload, text = checked_text(value, "payload")
     for key in (RULES_KEY, META_KEY):
         if key in payload:
             raise InvalidPayload(
                 f"payload key {key!r} is reserved: use rules(...) and meta(...) instead"
             )
-    return payload
+    return payload, text
 
 
-def encode(payload: Payload, rules: list[Json], meta: Payload, max_bytes: int) -> str:
-    """Return the stored document; raise InvalidPayload if it has more than ``max_bytes`` bytes."""
-    document = dict(payload)
-    if rules:
-        document[RULES_KEY] = rules
-    if meta:
-        document[META_KEY] = dict(meta)
-    text = _ENCODER.encode(document)
+def checked_text(value: object, name: str) -> tuple[dict[str, Json], str]:
+    """Return ``value`` as a dict and as JSON text; raise InvalidPayload unless all of it is JSON.
+
+    The encoder, which is written in C, is the first judge. Where it refuses, or where it would let
+    something pass that is not ours to store, each value is looked at, for a reason with a name.
+    """
+    # The abstract class is asked last: that takes long.
+    if type(value) is not dict and not isinstance(value, Mapping):
+        raise InvalidPayload(f"{name} must be a JSON object (a dict), not {type(value).__name__}")
+    value = dict(value)
+    try:
+        text = _ENCODER.encode(value)
+    except (TypeError, ValueError, RecursionError):
+        _check_value(value, name, 0)
+        raise
+    if not _is_flat(value, text):
+        _check_value(value, name, 0)
+    return value, text
+
+
+def _is_flat(value: dict[Any, Json], text: str) -> bool:
+    """Whether an object that was encoded needs no look at each of its values.
+
+    The encoder makes text of other keys, and knows no limit but its own of depth or of digits.
+    """
+    return (
+        text.count("{") == 1
+        and text.count("[") <= MAX_DEPTH - 1
+        and len(text) < _MOST_DIGITS
+        and "\\u0000" not in text
+        and set(map(type, value)) <= {str}
+    )
+
+
+def encode(text: str, rules: list[Json], meta: Payload, max_bytes: int) -> str:
+    """Return the stored document; raise InvalidPayload if it has more than ``max_bytes`` bytes.
+
+    ``text`` is the payload as ``check_payload`` returns it.
+    """
+    if rules or meta:
+        ours: dict[str, Json] = {RULES_KEY: rules} if rules else {}
+        if meta:
+            ours[META_KEY] = dict(meta)
+        between = "" if text == "{}" else ","
+        text = f"{text[:-1]}{between}{_ENCODER.encode(ours)[1:]}"
     try:
         size = len(text.encode())
     except UnicodeEncodeError:
@@ -78,7 +112,7 @@ def decode(text: object) -> tuple[dict[str, Json], list[Json], dict[str, Json]]:
     Raises InvalidPayload with the reason for whatever a foreign hand may have written.
     """
     try:
-        document = _DECODER.decode(text)  # type: ignore[arg-type]  # whatever it is, the next lines say
+        document = _parse(text)  # type: ignore[arg-type]  # whatever it is, the next lines say
     except (ValueError, TypeError, RecursionError) as error:
         raise InvalidPayload(f"payload cannot be read as JSON: {error}") from None
     if not isinstance(document, dict):
@@ -90,6 +124,15 @@ def decode(text: object) -> tuple[dict[str, Json], list[Json], dict[str, Json]]:
         meta = check_object(meta, f"payload.{META_KEY}")
         check_object(document, "payload")
     return document, rules if isinstance(rules, list) else [rules], meta
+
+
+def _parse(text: str) -> Json:
+    """Like ``_DECODER.decode``, which looks for white space around a document that has none."""
+    try:
+        document, end = _SCAN(text, 0)
+    except StopIteration:
+        return _DECODER.decode(text)
+    return document if end == len(text) else _DECODER.decode(text)
 
 
 def _is_plain(text: Any) -> bool:
@@ -109,6 +152,7 @@ def _refuse(word: str) -> None:
 
 #: Refuses what Python's parser takes although JSON does not.
 _DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse)
+_SCAN: Callable[[str, int], tuple[Json, int]] = _DECODER.scan_once  # type: ignore[attr-defined]
 
 
 def _check_value(value: object, path: str, depth: int) -> None:  # noqa: C901, PLR0912  one branch a JSON type

@@ -7,7 +7,8 @@ from datetime import timedelta
 from typing import Any
 
 from airflow_claim_dispatch.core.action import Action, check_type
-from airflow_claim_dispatch.core.errors import InvalidProcessor
+from airflow_claim_dispatch.core.errors import InvalidProcessor, InvalidSetting
+from airflow_claim_dispatch.core.flow import Flow, Rate
 from airflow_claim_dispatch.core.retry import DEFAULT_MAX_ATTEMPTS, RetryPolicy
 
 
@@ -26,6 +27,19 @@ class Processor:
     retry_delay: timedelta = timedelta(seconds=30)
     max_retry_delay: timedelta = timedelta(hours=1)
     give_up_after: timedelta | None = None
+    delete_on_success: bool = False
+    """Whether the row of a processed action goes, and its idempotency key with it."""
+    transactional: bool = False
+    """Whether ``run`` gets a ``connection`` as well: that of the transaction that acknowledges."""
+
+    max_in_flight: int | None = None
+    """Actions of all its types together that are claimed and not settled, over all claimers."""
+    rate: Rate | None = None
+    """How often actions of all its types together are claimed, over all claimers."""
+    priority: int = 0
+    """In one claim, types of a higher priority come first, however old the others are."""
+    expected_duration: timedelta | None = None
+    """What an action takes; then a claim takes no more than can start in a third of its lease."""
 
     def supports(self, type: str) -> bool:
         """Say whether this processor serves ``type``."""
@@ -48,6 +62,25 @@ class Processor:
     def is_open_ended(self) -> bool:
         """Whether only ``supports()`` knows the types."""
         return not self.types
+
+    def flow(self) -> Flow:
+        """Return the flow control that the attributes describe; InvalidSetting if they are off."""
+        took = self.expected_duration
+        if took is not None and not (isinstance(took, timedelta) and took > timedelta(0)):
+            raise InvalidSetting(f"expected_duration must be a duration, not {took!r}")
+        is_limited = self.max_in_flight is not None or self.rate is not None
+        # The first of its types, for no other processor has that; stable when modules are moved.
+        name = (
+            f"{self.prefix}* of {type(self).__qualname__}"
+            if self.is_open_ended
+            else min(self.types)
+        )
+        return Flow(
+            limited_with=name if is_limited else None,
+            max_in_flight=self.max_in_flight,
+            rate=self.rate,
+            priority=self.priority,
+        )
 
     def retry_policy(self, max_attempts: int = DEFAULT_MAX_ATTEMPTS) -> RetryPolicy:
         """Return the policy that the four attributes describe; ``max_attempts`` if they do not."""
@@ -96,6 +129,7 @@ class Processors:
                 raise InvalidProcessor(
                     f"{other.name} and {processor.name} both serve {type_!r}: keep one"
                 )
+        processor.flow()  # raises if its numbers are off
 
     def __iter__(self) -> Iterator[Processor]:
         return iter(self._all)
@@ -113,6 +147,19 @@ class Processors:
     def among(self, pending: Iterable[str]) -> tuple[str, ...]:
         """Return the types to claim: those known by name, and of ``pending`` the open-ended."""
         return tuple(sorted({*self._by_type, *(t for t in pending if self.find(t) is not None)}))
+
+    def flows(self, types: Iterable[str]) -> dict[str, Flow]:
+        """Return the flow control of those of ``types`` that are served here."""
+        found = {type_: self.find(type_) for type_ in types}
+        return {type_: one.flow() for type_, one in found.items() if one is not None}
+
+    def startable(self, lease: float, lanes: int) -> int | None:
+        """Return how many actions start within a third of ``lease`` seconds in so many lanes.
+
+        By the longest ``expected_duration``; at least one a lane, and None if none is known.
+        """
+        known = [p.expected_duration.total_seconds() for p in self._all if p.expected_duration]
+        return lanes * max(int(lease / 3 / max(known)), 1) if known else None
 
     def find(self, type_: str) -> Processor | None:
         """Return the processor that serves ``type_``, or None.

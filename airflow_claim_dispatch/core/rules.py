@@ -7,6 +7,8 @@ budget, so that no rule runs for seconds. See https://jsonlogic.com for the oper
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from airflow_claim_dispatch.core.errors import InvalidPayload, InvalidRule
@@ -22,6 +24,9 @@ _LARGEST_FLOAT = 10**308
 
 #: Characters of a rule that a message shows.
 _SHOWN = 200
+
+#: Operations times characters of facts up to which a rule is traced: a trace repeats the facts.
+_TRACED = 4_000_000
 
 
 class RuleEvaluator(Protocol):
@@ -48,6 +53,37 @@ def as_rules(value: object) -> list[Json]:
                 f"{error}; a rule looks like {{'>': [{{'var': 'payload.n'}}, 3]}}"
             ) from None
     return rules
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a rule says of an action.
+
+    :param holds: None if it cannot be evaluated: then ``error`` says why.
+    :param seen: the facts that it looked at, by name, as far as they could be traced.
+    """
+
+    rule: Json
+    holds: bool | None
+    error: str | None = None
+    seen: dict[str, Json] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        seen = ", ".join(f"{name} is {_short(value)}" for name, value in self.seen.items())
+        return f"{_short(self.rule)}{f' ({seen})' if seen else ''}"
+
+
+def verdicts(evaluator: RuleEvaluator, rules: list[Json], facts: dict[str, Json]) -> list[Verdict]:
+    """Say of each rule whether it holds, and by which facts where the evaluator can tell."""
+    trace = getattr(evaluator, "trace", None)
+    found = []
+    for rule in rules:
+        try:
+            holds = evaluator.failing([rule], facts) is None
+            found.append(Verdict(rule, holds, seen=trace(rule, facts) if trace else {}))
+        except InvalidRule as error:
+            found.append(Verdict(rule, None, str(error)))
+    return found
 
 
 class JsonLogic:
@@ -78,6 +114,24 @@ class JsonLogic:
                 return rule
         return None
 
+    def trace(self, rule: Json, facts: dict[str, Json]) -> dict[str, Json]:
+        """Return the variables that a rule looks at, with their values; for people.
+
+        Nothing for a rule that does much: every step of a trace holds all facts.
+        """
+        facts = _countable(facts)
+        _result, operations = self._compile(rule).evaluate_metered(facts, self._budget)
+        told = json.dumps(facts)
+        if operations * len(told) > _TRACED:
+            return {}
+        traced = json.loads(self._engine.evaluate_with_trace(json.dumps(rule), told))
+        variables = dict(_variables(traced["expression_tree"]))
+        return {
+            variables[step["node_id"]]: step["result"]
+            for step in traced["steps"]
+            if step["node_id"] in variables
+        }
+
     def _compile(self, rule: Json) -> Any:
         import datalogic_py
 
@@ -87,6 +141,15 @@ class JsonLogic:
             return self._engine.compile_checked(rule)
         except datalogic_py.DataLogicError as error:
             raise InvalidRule(f"rule {_short(rule)} does not compile: {error}") from None
+
+
+def _variables(node: dict[str, Any]) -> Iterator[tuple[int, str]]:
+    """Yield (number, name) of the variables in an expression tree."""
+    expression = json.loads(node["expression"])
+    if isinstance(expression, dict) and isinstance(name := expression.get("var"), str):
+        yield node["id"], name
+    for child in node["children"]:
+        yield from _variables(child)
 
 
 def _countable(value: Json) -> Json:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from airflow_claim_dispatch.core.errors import InvalidTime
 from airflow_claim_dispatch.core.times import LONGEST
@@ -12,7 +11,8 @@ from airflow_claim_dispatch.core.times import LONGEST
 #: Characters of a stored error: the message and the innermost frames.
 MAX_ERROR = 4_000
 
-Outcome: TypeAlias = Literal["processed", "skipped", "dead"]
+Outcome: TypeAlias = Literal["processed", "deleted", "skipped", "dead"]
+"""How an action ends; one that is ``deleted`` was processed, and its row is not kept."""
 
 
 class Snooze(Exception):
@@ -47,8 +47,7 @@ class Skip(Exception):
     """There is nothing to do for this action: skipped, with the reason."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(NamedTuple):
     """The end of a claim on one action.
 
     :param outcome: ``None`` releases the action to be claimed again after ``delay`` seconds.
@@ -62,10 +61,15 @@ class Settlement:
     failed: bool = False
     error: str | None = None
 
+    @property
+    def succeeded(self) -> bool:
+        """Whether the action was processed."""
+        return self.outcome in ("processed", "deleted")
 
-def processed(action_id: int) -> Settlement:
-    """Return the acknowledgement of an action."""
-    return Settlement(action_id, "processed")
+
+def processed(action_id: int, *, keep: bool = True) -> Settlement:
+    """Return the acknowledgement of an action, whose row is kept or deleted."""
+    return Settlement(action_id, "processed" if keep else "deleted")
 
 
 def released(

@@ -3,22 +3,39 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 from airflow_claim_dispatch.core.draft import NewAction
+from airflow_claim_dispatch.core.flow import Flow
 from airflow_claim_dispatch.core.receipt import Receipt
+from airflow_claim_dispatch.core.retention import Retention
 from airflow_claim_dispatch.core.settlement import Settlement
 from airflow_claim_dispatch.core.times import Delay
-from airflow_claim_dispatch.storage import claiming, leases, outlook, publishing, serving, settling
+from airflow_claim_dispatch.storage import (
+    backlog,
+    claiming,
+    deaths,
+    leases,
+    limits,
+    outlook,
+    publishing,
+    serving,
+    settling,
+)
 from airflow_claim_dispatch.storage import stats as statistics
+from airflow_claim_dispatch.storage.backlog import Backlog
 from airflow_claim_dispatch.storage.claiming import Claim, Taken
+from airflow_claim_dispatch.storage.deaths import Death
+from airflow_claim_dispatch.storage.desk import Desk
 from airflow_claim_dispatch.storage.dialects import DIALECTS, Dialect
 from airflow_claim_dispatch.storage.engines import open_engine
 from airflow_claim_dispatch.storage.leases import Owner
+from airflow_claim_dispatch.storage.limits import Standing
 from airflow_claim_dispatch.storage.names import DEFAULT_TABLE, Names
 from airflow_claim_dispatch.storage.outlook import Outlook
+from airflow_claim_dispatch.storage.retention import BATCH_SIZE, Purge, Purged
 from airflow_claim_dispatch.storage.stats import TypeStats
 from airflow_claim_dispatch.storage.transaction import (
     SqlAlchemyTransaction,
@@ -27,11 +44,13 @@ from airflow_claim_dispatch.storage.transaction import (
 )
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
+    from sqlalchemy import Connection, Engine
 
 T = TypeVar("T")
 
 Clock = Callable[[], datetime]
+
+Ending: TypeAlias = Literal["written", "lost", "left"]
 
 #: Conflicts that a second try resolves: deadlock, serialization, and two live tries of one claim.
 _TRANSIENT = {"40P01", "40001", "23505"}
@@ -57,6 +76,11 @@ class ActionLog:
     def dialect(self) -> Dialect:
         """What this log's database says in its own way."""
         return DIALECTS[self.engine.dialect.name]
+
+    @property
+    def desk(self) -> Desk:
+        """Where people see this log and steer it."""
+        return Desk(self)
 
     def publish(self, actions: Sequence[NewAction]) -> list[Receipt]:
         """Write actions; see ``publishing.publish``."""
@@ -106,13 +130,59 @@ class ActionLog:
 
         return self.transact(settle)
 
+    def settle_with(
+        self, token: str, run: Callable[[Connection], Settlement]
+    ) -> tuple[Settlement, Ending]:
+        """Let ``run`` write on the connection on which its settlement is then written.
+
+        Success is ``written`` together with what ``run`` wrote. Nothing of that stays if the claim
+        was ``lost`` meanwhile, or if ``run`` ended otherwise: its settlement is ``left`` to you.
+        """
+        with self.engine.connect() as connection, connection.begin() as transaction:
+            tx = self._on(connection)
+            tx.lock_for_writing()
+            settlement = run(connection)
+            ending: Ending = "written"
+            if not settlement.succeeded:
+                ending = "left"
+            elif settling.settle(tx, token, [settlement]):
+                ending = "lost"
+            if ending != "written":
+                transaction.rollback()
+            return settlement, ending
+
+    def exchange(
+        self,
+        results: Mapping[str, Sequence[Settlement]],
+        ended: Collection[str],
+        claim: Callable[[Transaction], Taken],
+    ) -> tuple[dict[str, set[int]], Taken]:
+        """Write ``results`` by token, end the leases ``ended`` and claim, in one transaction.
+
+        Returns the ids that were lost, by token, and what ``claim`` got.
+        """
+
+        def exchange(tx: Transaction) -> tuple[dict[str, set[int]], Taken]:
+            lost = {token: settling.settle(tx, token, each) for token, each in results.items()}
+            for token in ended:
+                leases.close(tx, token)
+            return lost, claim(tx)
+
+        return self.transact(exchange)
+
     def close(self, token: str) -> None:
         """End a lease that holds nothing any more."""
         self.transact(lambda tx: leases.close(tx, token))
 
-    def serve(self, types: Collection[str], served_by: str) -> dict[str, str]:
-        """Note who serves ``types``; see ``serving.serve``."""
-        return self.transact(lambda tx: serving.serve(tx, types, served_by))
+    def serve(
+        self, types: Collection[str], served_by: str, flows: Mapping[str, Flow] | None = None
+    ) -> dict[str, str]:
+        """Note who serves ``types``, and with which flow control; see ``serving.serve``."""
+        return self.transact(lambda tx: serving.serve(tx, types, served_by, flows))
+
+    def limits(self, types: Collection[str]) -> dict[str, Standing]:
+        """Say where the limits of ``types`` stand; see ``limits.of``."""
+        return self.transact(lambda tx: limits.of(tx, types), writes=False)
 
     def look(
         self,
@@ -123,9 +193,23 @@ class ActionLog:
         """Say what is claimable, and when to look again; see ``outlook.look``."""
         return self.transact(lambda tx: outlook.look(tx, types, prefixes, ignored), writes=False)
 
+    def backlog(self, types: Collection[str], prefixes: Collection[str] = ()) -> list[Backlog]:
+        """Count what is due, up to a bound; see ``backlog.backlog``."""
+        return self.transact(lambda tx: backlog.backlog(tx, types, prefixes), writes=False)
+
+    def deaths(self, types: Collection[str], prefixes: Collection[str] = ()) -> set[Death]:
+        """Return the newest deaths; see ``deaths.deaths``."""
+        return self.transact(lambda tx: deaths.deaths(tx, types, prefixes), writes=False)
+
     def stats(self) -> list[TypeStats]:
         """Count the log by type and state."""
         return self.transact(statistics.stats, writes=False)
+
+    def purge(
+        self, retention: Retention, *, dry_run: bool = False, batch_size: int = BATCH_SIZE
+    ) -> Purged:
+        """Delete what has been settled for long enough, in many transactions; see ``Purge``."""
+        return Purge(self, retention, dry_run=dry_run, batch_size=batch_size).run()
 
     def now(self) -> datetime:
         """Return the time by the clock that counts."""
@@ -148,10 +232,13 @@ class ActionLog:
 
     def _once(self, work: Callable[[Transaction], T], *, writes: bool) -> T:
         with self.engine.begin() as connection:
-            tx = SqlAlchemyTransaction(connection, self.names, self.clock() if self.clock else None)
+            tx = self._on(connection)
             if writes:
                 tx.lock_for_writing()
             return work(tx)
+
+    def _on(self, connection: Connection) -> SqlAlchemyTransaction:
+        return SqlAlchemyTransaction(connection, self.names, self.clock() if self.clock else None)
 
     def __repr__(self) -> str:
         return f"<ActionLog {self.names} in {self.engine.url.render_as_string()}>"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import merge
 from itertools import islice
-from typing import Any
+from operator import itemgetter
+from typing import Any, NamedTuple
 
-from airflow_claim_dispatch.storage import leases
+from airflow_claim_dispatch.storage import leases, limits
 from airflow_claim_dispatch.storage.dialects import POSTGRES
 from airflow_claim_dispatch.storage.leases import Owner
+from airflow_claim_dispatch.storage.limits import Portion
+from airflow_claim_dispatch.storage.marks import Marks
 from airflow_claim_dispatch.storage.transaction import Transaction
 
 DUE = (
@@ -24,6 +27,21 @@ _UNPAUSED = """
                         WHERE p.type = element.value AND p.paused_at IS NOT NULL)
 """
 
+# None at all if flow control has a say in one of them: so the others pay nothing for it. Asked
+# once, before any action is looked at: without OFFSET 0, every row would pass by that question.
+_UNCONTROLLED = f"""{_UNPAUSED}
+       AND NOT EXISTS (SELECT 1 FROM {{types}} f WHERE f.type {{among::types}}
+                          AND f.paused_at IS NULL AND {limits.CONTROLLED})
+    OFFSET 0
+"""
+
+_UNPAUSED_FROM = """
+    SELECT x.type, x.low FROM unnest(CAST(:types AS text[]),
+                                     CAST(CAST(:lows AS text[]) AS timestamptz[])) AS x(type, low)
+     WHERE NOT EXISTS (SELECT 1 FROM {types} p
+                        WHERE p.type = x.type AND p.paused_at IS NOT NULL)
+"""
+
 _RUNNABLE = (
     "id, type, {text:payload}, end_at, expires_at, idempotency_key, attempts, fail_count, expiries"
 )
@@ -32,18 +50,7 @@ _MARK = (
     "SET claim_token = {token::token}, claimed_at = {now}, visible_at = NULL, updated_at = {now}"
 )
 
-# How many of each type is chosen without locks, and only so many are locked: a LATERAL that locks
-# takes the whole limit of every type, and starves the next claimer. `id = ANY (ARRAY (…))` runs the
-# subselect once; `IN (… LIMIT …)` may run it per row and claim too much, `ctid` loses moved rows.
-_CLAIM = f"""
-    WITH want AS MATERIALIZED (
-        SELECT h.type, count(*) AS quota
-          FROM (SELECT d.type FROM ({_UNPAUSED}) t
-                 CROSS JOIN LATERAL (SELECT a.type, a.id, a.end_at FROM {{actions}} a
-                                      WHERE a.type = t.type AND {DUE}
-                                      ORDER BY a.end_at, a.id LIMIT :limit) d
-                 ORDER BY d.end_at, d.id LIMIT :limit) h
-         GROUP BY h.type)
+CLAIM_WANTED = f"""
     UPDATE {{actions}} {_MARK}, attempts = {{count:attempts}} + 1
      WHERE id = ANY (ARRAY (
         SELECT d.id FROM want w CROSS JOIN LATERAL (
@@ -52,17 +59,48 @@ _CLAIM = f"""
     RETURNING {_RUNNABLE}
 """
 
+# How many of each type is chosen without locks, and only so many are locked: a LATERAL that locks
+# takes the whole limit of every type, and starves the next claimer. `id = ANY (ARRAY (…))` runs the
+# subselect once; `IN (… LIMIT …)` may run it per row and claim too much, `ctid` loses moved rows.
+_CLAIM = f"""
+    WITH want AS MATERIALIZED (
+        SELECT h.type, count(*) AS quota
+          FROM (SELECT d.type FROM ({_UNCONTROLLED}) t
+                 CROSS JOIN LATERAL (SELECT a.type, a.id, a.end_at FROM {{actions}} a
+                                      WHERE a.type = t.type AND {DUE}
+                                      ORDER BY a.end_at, a.id LIMIT :limit) d
+                 ORDER BY d.end_at, d.id LIMIT :limit) h
+         GROUP BY h.type){CLAIM_WANTED}"""
+
 # The oldest may all be held by a claimer that has not committed, and only their types be chosen.
-# This one goes from type to type and stops, with nothing else locked, once it has enough.
+# This one goes from type to type and stops, with nothing else locked, once it has enough. Of a
+# single type, it is all that is needed.
 _CLAIM_REST = f"""
     UPDATE {{actions}} {_MARK}, attempts = {{count:attempts}} + 1
      WHERE id = ANY (ARRAY (
-        SELECT d.id FROM ({_UNPAUSED}) t CROSS JOIN LATERAL (
+        SELECT d.id FROM ({_UNCONTROLLED}) t CROSS JOIN LATERAL (
             SELECT a.id FROM {{actions}} a WHERE a.type = t.type AND {DUE}
              ORDER BY a.end_at, a.id LIMIT :limit FOR UPDATE SKIP LOCKED) d
          LIMIT :limit))
     RETURNING {_RUNNABLE}
 """
+
+# For flow control itself, of types that it does not limit.
+_CLAIM_UNLIMITED = _CLAIM_REST.replace(_UNCONTROLLED, _UNPAUSED)
+
+
+def _beyond_marks(claim: str) -> str:
+    """Return a claim that begins, in each type, at its low-water mark."""
+    return (
+        claim.replace(_UNPAUSED, _UNPAUSED_FROM)
+        .replace("SELECT d.type FROM", "SELECT d.type, t.low FROM")
+        .replace("h.type", "h.type, h.low")
+        .replace("a.type = t.type", "a.type = t.type AND a.end_at >= t.low")
+        .replace("a.type = w.type", "a.type = w.type AND a.end_at >= w.low")
+    )
+
+
+_CLAIM_BEYOND, _CLAIM_REST_BEYOND = map(_beyond_marks, (_CLAIM, _CLAIM_REST))
 
 _DUE_OF_TYPE = f"""
     SELECT a.end_at, a.id FROM {{actions}} a WHERE a.type = :type AND {DUE}
@@ -97,8 +135,7 @@ _PENDING_TYPES = """
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """A claimed row as it was fetched; its payload is still text, and may be anything."""
 
     id: int
@@ -110,6 +147,9 @@ class Row:
     attempts: int
     fail_count: int
     expiries: int
+
+
+_order = itemgetter(Row._fields.index("end_at"), Row._fields.index("id"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +170,16 @@ class Taken:
     token: str
     rows: list[Row]
     suspects: Claim | None = None
+
+    @property
+    def claims(self) -> list[Taken | Claim]:
+        """The batch to run together and that of the suspects, where there is one."""
+        return [self] if self.suspects is None else [self, self.suspects]
+
+    @property
+    def amount(self) -> int:
+        """How many actions it holds in all."""
+        return sum(len(claim.rows) for claim in self.claims)
 
 
 def pending_types(tx: Transaction) -> list[str]:
@@ -156,20 +206,25 @@ def claim(tx: Transaction, types: Collection[str], limit: int, lease: float, own
     else:
         rows = _claim_due(tx, types, limit, token)
     if rows:
-        leases.open_lease(tx, token, "claim", owner, _ids(rows), lease)
+        leases.open_lease(tx, token, "claim", owner, _ids(rows), _types(rows), lease)
     return Claim(token, rows)
 
 
 def claim_to_run(
-    tx: Transaction, types: Collection[str], limit: int, lease: float, owner: Owner
+    tx: Transaction,
+    types: Collection[str],
+    limit: int,
+    lease: float,
+    owner: Owner,
+    marks: Marks | None = None,
 ) -> Taken:
     """Claim like ``claim`` and take at once, for a claimer that runs what it claims.
 
-    Not idempotent: every call claims afresh.
+    Not idempotent: every call claims afresh. ``marks`` are those of a claimer that stays.
     """
     leases.reclaim(tx)
     token = leases.new_token()
-    rows = _claim_due(tx, types, limit, token)
+    rows = _claim_due(tx, types, limit, token, marks)
     return _run_lease(tx, token, rows, lease, owner, parent=None)
 
 
@@ -183,9 +238,8 @@ def take(tx: Transaction, token: str, ids: Sequence[int], lease: float, owner: O
     rows = _pass_on(tx, ids, token, new)
     for held in leases.held_by_earlier_tries(tx, owner, token):
         freed = leases.break_lease(tx, held)
-        rows += _rows(tx, _CLAIM_BACK, ids=tx.dialect.ids(set(freed) & set(ids)), token=new)
-    rows.sort(key=_order)
-    return _run_lease(tx, new, rows, lease, owner, parent=token)
+        rows += fetch(tx, _CLAIM_BACK, ids=tx.dialect.ids(set(freed) & set(ids)), token=new)
+    return _run_lease(tx, new, _as_in(ids, rows), lease, owner, parent=token)
 
 
 def _run_lease(
@@ -199,38 +253,96 @@ def _run_lease(
         aside = Claim(leases.new_token(), suspects)
         _pass_on(tx, _ids(suspects), token, aside.token)
         leases.open_lease(
-            tx, aside.token, "claim", owner, _ids(suspects), lease, parent=parent or token
-        )
+            tx, aside.token, "claim", owner, _ids(suspects), _types(suspects), lease,
+            parent=parent or token,
+        )  # fmt: skip
     if together:
-        leases.open_lease(tx, token, "run", owner, _ids(together), lease, parent=parent)
+        leases.open_lease(
+            tx, token, "run", owner, _ids(together), _types(together), lease, parent=parent
+        )
     return Taken(token, together, aside)
 
 
-def _claim_due(tx: Transaction, types: Collection[str], limit: int, token: str) -> list[Row]:
-    if tx.dialect is POSTGRES:
-        texts = tx.dialect.texts(types)
-        rows = _rows(tx, _CLAIM, types=texts, limit=limit, token=token)
-        if rest := limit - len(rows):
-            rows += _rows(tx, _CLAIM_REST, types=texts, limit=rest, token=token)
-        return sorted(rows, key=_order)
-    each = unpaused(tx, types)
-    due = merge(*(tx.rows(_DUE_OF_TYPE, type=type_, limit=limit) for type_ in each))
-    ids = [id_ for _, id_ in islice(due, limit)]
-    return _rows(tx, _CLAIM_IDS, ids=tx.dialect.ids(ids), token=token)
+def _claim_due(
+    tx: Transaction, types: Collection[str], limit: int, token: str, marks: Marks | None = None
+) -> list[Row]:
+    if tx.dialect is not POSTGRES:
+        if portions := limits.portions(tx, types, limit):
+            return _ration(tx, portions, limit, token)
+        return _claim_oldest(tx, types, limit, token)
+    lows = {} if marks is None else marks.lows()
+    rows = _claim_unlocked(tx, types, limit, token, lows)
+    if not rows and (portions := limits.portions(tx, types, limit)):
+        return _ration(tx, portions, limit, token)
+    if marks is not None and lows and len(rows) < limit:
+        # What lies behind the marks has waited for this.
+        rows += _claim_unlocked(tx, types, limit - len(rows), token, marks.sweep())
+        rows.sort(key=_order)
+    if marks is not None:
+        marks.move(rows)
+    return rows
+
+
+def _claim_unlocked(
+    tx: Transaction, types: Collection[str], limit: int, token: str, lows: Mapping[str, str]
+) -> list[Row]:
+    parameters: dict[str, Any] = {"types": tx.dialect.texts(types), "token": token}
+    first, rest = _CLAIM, _CLAIM_REST
+    if lows:
+        first, rest = _CLAIM_BEYOND, _CLAIM_REST_BEYOND
+        parameters["lows"] = [lows.get(type_, "-infinity") for type_ in types]
+    rows = [] if len(types) == 1 else fetch(tx, first, limit=limit, **parameters)
+    if missing := limit - len(rows):
+        rows += fetch(tx, rest, limit=missing, **parameters)
+    return sorted(rows, key=_order)
+
+
+def _claim_oldest(tx: Transaction, types: Collection[str], limit: int, token: str) -> list[Row]:
+    """In SQLite, where there is one writer, nothing can be locked by anybody else."""
+    due = merge(*(due_of_type(tx, type_, limit) for type_ in unpaused(tx, types)))
+    return claim_ids(tx, [id_ for _, id_ in islice(due, limit)], token)
+
+
+def _ration(tx: Transaction, portions: Sequence[Portion], limit: int, token: str) -> list[Row]:
+    from airflow_claim_dispatch.storage import rationing  # it claims by the statements of this one
+
+    return rationing.claim(tx, portions, limit, token)
+
+
+def claim_unlimited(tx: Transaction, types: Collection[str], limit: int, token: str) -> list[Row]:
+    """Claim of ``types``, one after the other, what others do not hold; they have no limits."""
+    return fetch(tx, _CLAIM_UNLIMITED, types=tx.dialect.texts(types), limit=limit, token=token)
+
+
+def due_of_type(tx: Transaction, type_: str, limit: int) -> list[tuple[Any, ...]]:
+    """Return (end_at, id) of the oldest due actions of a type."""
+    return tx.rows(_DUE_OF_TYPE, type=type_, limit=limit)
+
+
+def claim_ids(tx: Transaction, ids: Sequence[int], token: str) -> list[Row]:
+    """Claim ``ids``, which nobody else can have claimed meanwhile."""
+    return fetch(tx, _CLAIM_IDS, ids=tx.dialect.ids(ids), token=token)
 
 
 def _pass_on(tx: Transaction, ids: Sequence[int], token: str, new: str) -> list[Row]:
-    return _rows(tx, _PASS_ON, ids=tx.dialect.ids(ids), token=token, new=new)
+    return _as_in(ids, fetch(tx, _PASS_ON, ids=tx.dialect.ids(ids), token=token, new=new))
 
 
-def _rows(tx: Transaction, template: str, **parameters: Any) -> list[Row]:
-    rows = (Row(*row) for row in tx.rows(template, **parameters))
+def fetch(tx: Transaction, template: str, **parameters: Any) -> list[Row]:
+    """Run a claiming statement and return what it claimed, the oldest first."""
+    rows = map(Row._make, tx.rows(template, **parameters))
     return sorted(rows, key=_order)  # RETURNING has no order
 
 
-def _order(row: Row) -> tuple[Any, int]:
-    return row.end_at, row.id
+def _as_in(ids: Sequence[int], rows: Sequence[Row]) -> list[Row]:
+    """Sort as they were claimed: the highest priority first."""
+    place = {id_: number for number, id_ in enumerate(ids)}
+    return sorted(rows, key=lambda row: place[row.id])
 
 
 def _ids(rows: Sequence[Row]) -> list[int]:
     return [row.id for row in rows]
+
+
+def _types(rows: Sequence[Row]) -> set[str]:
+    return {row.type for row in rows}

@@ -1,7 +1,8 @@
 """What Postgres and SQLite say differently, as fragments of our statements.
 
-A statement is a template. ``{actions}``, ``{claims}``, ``{types}`` are the tables, ``{now}`` the
-clock, and a fragment may take an expression: ``{after::lease}`` is now plus ``:lease`` seconds.
+A statement is a template. ``{actions}``, ``{claims}``, ``{types}`` and ``{decisions}`` are the
+tables, ``{now}`` the clock, and a fragment may take an expression: ``{after::lease}`` is now plus
+``:lease`` seconds.
 """
 
 from __future__ import annotations
@@ -133,7 +134,9 @@ POSTGRES = Dialect(
         "elements": Fragment(lambda ids: f"unnest({ids}) AS element(value)"),
         "within": Fragment(lambda ids: f"= ANY ({ids})"),
         "among": Fragment(lambda texts: f"= ANY (CAST({texts} AS text[]))"),
+        "any_of": Fragment(lambda query: f"= ANY (ARRAY ({query}))"),
         "array": Fragment(lambda ids: f"CAST(CAST({ids} AS text) AS bigint[])"),
+        "text_array": Fragment(lambda texts: f"CAST({texts} AS text[])"),
         "token": Fragment(lambda token: f"CAST({token} AS uuid)"),
         "text": Fragment(lambda column: f"CAST({column} AS text)"),
         # One statement must lock rows in one order everywhere, or two of them deadlock.
@@ -144,7 +147,9 @@ POSTGRES = Dialect(
             )
         ),
         "lock": "FOR UPDATE",
-        "skip_locked": "FOR UPDATE SKIP LOCKED",
+        "skip_locked": Fragment(
+            lambda table: f"FOR UPDATE{f' OF {table}' if table else ''} SKIP LOCKED"
+        ),
         # Whoever may INSERT may write the largest number: one more would fail the whole statement.
         "count": Fragment(lambda column: f"least({column}, {_MOST})"),
         "document": Fragment(
@@ -164,7 +169,39 @@ POSTGRES = Dialect(
             " ELSE '{}' END || jsonb_build_object('idempotency_key', idempotency_key))"
             " ELSE payload END"
         ),
+        "moved_key": Fragment(
+            lambda column: (
+                f"CASE jsonb_typeof({column} -> '__meta' -> 'idempotency_key') WHEN 'string'"
+                f" THEN {column} -> '__meta' ->> 'idempotency_key' END"
+            )
+        ),
+        "with_key_back": (
+            "CASE WHEN payload -> '__meta' = jsonb_build_object('idempotency_key',"
+            " payload -> '__meta' -> 'idempotency_key') THEN payload - '__meta'"
+            " ELSE payload #- '{__meta,idempotency_key}' END"
+        ),
+        "json": Fragment(lambda text: f"CAST(CAST({text} AS text) AS jsonb)"),
         "seconds_until": Fragment(lambda time: f"extract(epoch FROM {time} - {_PG_NOW})"),
+        # In the order of bytes, whatever the collation: for beginnings of names.
+        "not_before": "~>=~",
+        "before": "~<~",
+        "time": Fragment(lambda time: f"CAST({time} AS timestamptz)"),
+        # Beyond these years the driver's fetch would fail, and with it that of all other rows.
+        "readable": Fragment(
+            lambda time: (
+                f"CASE WHEN {time} >= '1900-01-01 00:00+00' AND {time} < '9000-01-01 00:00+00'"
+                f" THEN {time} END"
+            )
+        ),
+        "contains": Fragment(
+            lambda column: (
+                f"position(lower(CAST(:text AS text)) IN lower(CAST({column} AS text))) > 0"
+            )
+        ),
+        "size": Fragment(lambda ids: f"cardinality({ids})"),
+        "whole": Fragment(lambda number: f"CAST(floor({number}) AS integer)"),
+        "holds": Fragment(lambda ids: f":id = ANY ({ids})"),
+        "start": Fragment(lambda column: f"left(CAST({column} AS text), 200)"),
     },
 )
 
@@ -184,12 +221,14 @@ SQLITE = _Sqlite(
         "elements": Fragment(lambda ids: f"json_each({ids}) AS element"),
         "within": Fragment(lambda ids: f"IN (SELECT value FROM json_each({ids}))"),
         "among": Fragment(lambda texts: f"IN (SELECT value FROM json_each({texts}))"),
+        "any_of": Fragment(lambda query: f"IN ({query})"),
         "array": Fragment(lambda ids: ids),
+        "text_array": Fragment(lambda texts: texts),
         "token": Fragment(lambda token: token),
         "text": Fragment(lambda column: column),
         "locked": Fragment(lambda condition: f"IN (SELECT id FROM {{actions}} WHERE {condition})"),
         "lock": "",
-        "skip_locked": "",
+        "skip_locked": Fragment(lambda _: ""),
         "count": Fragment(lambda column: f"min({column}, {_MOST})"),
         "document": Fragment(_sqlite_columns),
         "moment": Fragment(lambda prefix: f"x.{prefix}_at"),
@@ -198,9 +237,30 @@ SQLITE = _Sqlite(
             " THEN json_patch(payload, json_object('__meta',"
             " json_object('idempotency_key', idempotency_key))) ELSE payload END"
         ),
+        "moved_key": Fragment(
+            lambda column: (
+                f"CASE WHEN json_valid({column})"
+                f" THEN json_extract({column}, '$.__meta.idempotency_key') END"
+            )
+        ),
+        "with_key_back": (
+            "CASE json_extract(json_remove(payload, '$.__meta.idempotency_key'), '$.__meta')"
+            " WHEN '{}' THEN json_remove(payload, '$.__meta')"
+            " ELSE json_remove(payload, '$.__meta.idempotency_key') END"
+        ),
+        "json": Fragment(lambda text: text),
         "seconds_until": Fragment(
             lambda time: f"((julianday({time}) - julianday(:now)) * 86400.0)"
         ),
+        "not_before": ">=",
+        "before": "<",
+        "time": Fragment(lambda time: time),
+        "readable": Fragment(lambda time: time),
+        "contains": Fragment(lambda column: f"instr(lower({column}), lower(:text)) > 0"),
+        "size": Fragment(lambda ids: f"json_array_length({ids})"),
+        "whole": Fragment(lambda number: f"CAST({number} AS integer)"),
+        "holds": Fragment(lambda ids: f":id IN (SELECT value FROM json_each({ids}))"),
+        "start": Fragment(lambda column: f"substr({column}, 1, 200)"),
     },
 )
 
@@ -213,6 +273,7 @@ def _render(template: str, names: Names, dialect: str) -> str:
         "actions": names.quoted(names.actions),
         "claims": names.quoted(names.claims),
         "types": names.quoted(names.types),
+        "decisions": names.quoted(names.decisions),
     }
     fragments = DIALECTS[dialect].fragments
     # Twice: a fragment may speak of a table itself.

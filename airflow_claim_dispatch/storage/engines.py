@@ -43,9 +43,10 @@ def open_engine(url: str, **options: Any) -> Engine:
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     """Readers beside a writer, commits that survive a power cut, and patience for other writers."""
+    # Patience first: the change to WAL may already have to wait for another process.
+    connection.execute("PRAGMA busy_timeout = 30000")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA busy_timeout = 30000")
     connection.text_factory = _text
 
 

@@ -17,9 +17,9 @@ _RECLAIM_AT_ONCE = 100
 
 _OPEN = """
     INSERT INTO {claims}
-           (token, kind, parent, owner, try_number, action_ids, lease_until, created_at)
+           (token, kind, parent, owner, try_number, action_ids, types, lease_until, created_at)
     VALUES ({token::token}, :kind, {token::parent}, :owner, :try_number, {array::ids},
-            {after::lease}, {now})
+            {text_array::types}, {after::lease}, {now})
 """
 
 _RENEW = """
@@ -83,13 +83,18 @@ def open_lease(
     kind: Kind,
     owner: Owner,
     ids: Iterable[int],
+    types: Iterable[str],
     lease: float,
     parent: str | None = None,
 ) -> None:
-    """Write the lease that ``token`` stands for; ``lease`` is in seconds."""
+    """Write the lease that ``token`` stands for: ``ids``, of these ``types``, for so many seconds.
+
+    The types tell whoever counts what is in flight which leases to look into.
+    """
     tx.rows(
         _OPEN, token=token, kind=kind, parent=parent, owner=owner.name,
-        try_number=owner.try_number, ids=tx.dialect.ids(ids), lease=lease,
+        try_number=owner.try_number, ids=tx.dialect.ids(ids), types=tx.dialect.texts(types),
+        lease=lease,
     )  # fmt: skip
 
 
@@ -145,6 +150,12 @@ _HELD = """
      ORDER BY created_at {lock}
 """
 
+_OF_EARLIER_TRIES = """
+    SELECT {text:token}, kind, owner, action_ids FROM {claims}
+     WHERE owner = :owner AND closed_at IS NULL AND try_number < :try_number
+     ORDER BY created_at {lock}
+"""
+
 _CLAIMS_OF = """
     SELECT {text:token}, kind, owner, action_ids FROM {claims}
      WHERE owner = :owner AND kind = 'claim' AND parent IS NULL
@@ -159,6 +170,12 @@ def held_by_earlier_tries(tx: Transaction, owner: Owner, parent: str) -> list[Le
     """
     rows = tx.rows(_HELD, owner=owner.name, try_number=owner.try_number, parent=parent)
     return [_lease(tx, row) for row in rows]
+
+
+def break_earlier_tries(tx: Transaction, owner: Owner) -> int:
+    """Break what earlier tries of ``owner`` left behind; return how many actions are free again."""
+    rows = tx.rows(_OF_EARLIER_TRIES, owner=owner.name, try_number=owner.try_number)
+    return sum(len(break_lease(tx, _lease(tx, row))) for row in rows)
 
 
 def claims_of(tx: Transaction, owner: Owner) -> list[Lease]:

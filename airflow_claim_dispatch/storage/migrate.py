@@ -89,7 +89,7 @@ def newest_version() -> str:
 def keep_action_tables(table: str = DEFAULT_TABLE) -> Any:
     """Return an Alembic ``include_name`` filter that hides our tables from an autogenerate."""
     names = Names.of(table)
-    ours = {names.actions, names.claims, names.types, names.version}
+    ours = {names.actions, names.claims, names.types, names.decisions, names.version}
 
     def include_name(name: str | None, type_: str, parents: dict[str, Any]) -> bool:
         return not (

@@ -20,15 +20,16 @@ class Names:
     actions: str
     claims: str
     types: str
+    decisions: str
     version: str
 
     @classmethod
     def of(cls, table: str) -> Names:
         """Return the names for ``table``: ``[schema.]name``.
 
-        ``action_logs`` has ``action_claims`` and ``action_types`` beside it; a table whose name
-        does not end in ``_logs`` has its whole name in front. Raises InvalidSetting for anything
-        but plain identifiers.
+        ``action_logs`` has ``action_claims``, ``action_types`` and ``action_decisions`` beside it;
+        a table whose name does not end in ``_logs`` has its whole name in front. Raises
+        InvalidSetting for anything but plain identifiers.
         """
         match = _NAME.fullmatch(table) if isinstance(table, str) else None
         if match is None:
@@ -39,7 +40,12 @@ class Names:
         name = match["table"]
         stem = name.removesuffix("_logs")
         return cls(
-            match["schema"], name, f"{stem}_claims", f"{stem}_types", f"{stem}_schema_version"
+            match["schema"],
+            name,
+            f"{stem}_claims",
+            f"{stem}_types",
+            f"{stem}_decisions",
+            f"{stem}_schema_version",
         )
 
     def quoted(self, name: str) -> str:

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from airflow_claim_dispatch.storage import limits
 from airflow_claim_dispatch.storage.claiming import DUE, pending_types, unpaused
+from airflow_claim_dispatch.storage.limits import Standing
 from airflow_claim_dispatch.storage.transaction import Transaction
+
+#: Seconds after which a limit that is full is looked at again: who settles rings no bell.
+_A_PLACE = 1.0
 
 #: Backing-off rows of one type that are looked through for the next time.
 _FEW = 1000
@@ -78,12 +83,29 @@ def look(
 ) -> Outlook:
     """Look at ``types``, and at those within ``prefixes`` that are not ``ignored``."""
     served = unpaused(tx, served_types(tx, types, prefixes, ignored))
-    for type_ in served:
-        if found := tx.rows(_HEAD, type=type_):
-            return Outlook(found[0][0], 0.0)
-    expired = tx.rows(_EXPIRED, types=tx.dialect.texts(served))[0][0]
+    standing = limits.of(tx, served) if served else {}
+    full = {type_: stands for type_, stands in standing.items() if stands.room == 0}
+    open_ = [type_ for type_ in served if type_ not in full]
+    for type_ in open_:
+        if (head := _head(tx, type_)) is not None:
+            return Outlook(head, 0.0)
+    expired = tx.rows(_EXPIRED, types=tx.dialect.texts(open_))[0][0]
     if expired is not None:
         return Outlook(expired, 0.0)
-    nexts = [tx.rows(_NEXT, type=type_)[0][0] for type_ in served]
-    waits = [float(seconds) for seconds in nexts if seconds is not None]
-    return Outlook(None, min(waits, default=None))
+    waits = [_wait(tx, type_, full.get(type_)) for type_ in served]
+    return Outlook(None, min((wait for wait in waits if wait is not None), default=None))
+
+
+def _wait(tx: Transaction, type_: str, full: Standing | None) -> float | None:
+    """Return the seconds until something of ``type_`` may become claimable."""
+    if full is None or _head(tx, type_) is None:
+        seconds = tx.rows(_NEXT, type=type_)[0][0]
+        due = None if seconds is None else float(seconds)
+    else:
+        due = 0.0
+    return due if full is None or due is None else max(due, full.next_in or _A_PLACE)
+
+
+def _head(tx: Transaction, type_: str) -> int | None:
+    found = tx.rows(_HEAD, type=type_)
+    return found[0][0] if found else None

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import islice
+from json.encoder import encode_basestring
 from typing import Any
 
 from airflow_claim_dispatch.core.draft import NewAction
@@ -53,10 +54,12 @@ _REPLACE = f"""
     RETURNING {{actions}}.id, {{actions}}.end_at <= {{after:{SOON}}}
 """
 
-# The row that cannot be replaced any more lets go of the key, but remembers it.
+# The row that cannot be replaced any more lets go of the key, but remembers it. If it has ended, it
+# keeps the time at which it did.
 _FREE_KEY = """
     UPDATE {actions}
-       SET payload = {with_key_moved}, idempotency_key = NULL, updated_at = {now}
+       SET payload = {with_key_moved}, idempotency_key = NULL,
+           updated_at = CASE WHEN outcome IS NULL THEN {now} ELSE updated_at END
      WHERE type = :type AND idempotency_key = :key
        AND (outcome IS NOT NULL OR claim_token IS NOT NULL)
 """
@@ -131,9 +134,10 @@ def _unchanged(tx: Transaction, type_: str, key: str) -> Receipt:
 
 
 def _insert(tx: Transaction, actions: list[NewAction]) -> list[Receipt]:
+    identities = [_identity(action) for action in actions]
     first_of_key: dict[Any, int] = {}
-    for index, action in enumerate(actions):
-        first_of_key.setdefault(_identity(action) or index, index)
+    for index, identity in enumerate(identities):
+        first_of_key.setdefault(identity or index, index)
     written = sorted(first_of_key.values())
     inserted = tx.rows(_INSERT, document=_document(tx, [actions[i] for i in written]))
     if any(soon for *_, soon in inserted):
@@ -144,11 +148,10 @@ def _insert(tx: Transaction, actions: list[NewAction]) -> list[Receipt]:
     keyless: dict[str, Iterator[int]] = {}
     for type_ in {type_ for _, type_, key, _ in inserted if key is None}:
         keyless[type_] = iter(sorted(i for i, t, key, _ in inserted if key is None and t == type_))
-    taken = _find(tx, [i for a in actions if (i := _identity(a)) and i not in keyed])
+    taken = find(tx, [identity for identity in identities if identity and identity not in keyed])
 
     receipts = []
-    for index, action in enumerate(actions):
-        identity = _identity(action)
+    for index, (action, identity) in enumerate(zip(actions, identities, strict=True)):
         if identity is None:
             receipts.append(Receipt("published", next(keyless[action.type])))
         elif identity in keyed and first_of_key[identity] == index:
@@ -164,7 +167,8 @@ def _duplicate(action: NewAction, action_id: int | None) -> Receipt:
     return Receipt("duplicate", action_id)
 
 
-def _find(tx: Transaction, identities: list[tuple[str, str]]) -> dict[tuple[str, str], int]:
+def find(tx: Transaction, identities: list[tuple[str, str]]) -> dict[tuple[str, str], int]:
+    """Return the ids of the actions that have these (type, idempotency key)."""
     if not identities:
         return {}
     document = json.dumps([{"type": type_, "key": key} for type_, key in set(identities)])
@@ -201,22 +205,22 @@ def _repeated(actions: Sequence[NewAction], receipts: list[Receipt | None]) -> l
 def _document(tx: Transaction, actions: list[NewAction]) -> str:
     rows = []
     for action in actions:
-        end_at, end_months, end_seconds = tx.dialect.moment(action.end_at, tx.now)
-        expires_at, months, seconds = tx.dialect.moment(action.expires_at, tx.now)
-        columns = {
-            "type": action.type,
-            "key": action.idempotency_key,
-            "end_at": end_at,
-            "end_months": end_months,
-            "end_seconds": end_seconds,
-            "expires_at": expires_at,
-            "expires_months": months,
-            "expires_seconds": seconds,
-        }
-        # What is absent is NULL.
-        head = json.dumps({name: value for name, value in columns.items() if value is not None})
-        rows.append(f'{head[:-1]},"payload":{action.document}}}')
+        # What is absent is NULL; most drafts are due at once.
+        head = f'"type":{encode_basestring(action.type)}'
+        if action.idempotency_key is not None:
+            head += f',"key":{encode_basestring(action.idempotency_key)}'
+        head += _moment(tx, "end", action.end_at)
+        if action.expires_at is not None:
+            head += _moment(tx, "expires", action.expires_at)
+        rows.append(f'{{{head},"payload":{action.document}}}')
     return f"[{','.join(rows)}]"
+
+
+def _moment(tx: Transaction, name: str, moment: datetime | Delay) -> str:
+    time, months, seconds = tx.dialect.moment(moment, tx.now)
+    if time is not None:
+        return f',"{name}_at":"{time}"'
+    return f',"{name}_months":{months},"{name}_seconds":{seconds}'
 
 
 def _identity(action: NewAction) -> tuple[str, str] | None:

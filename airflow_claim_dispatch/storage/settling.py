@@ -13,9 +13,11 @@ _HELD = "id {in::ids} AND claim_token = {token::token} AND outcome IS NULL"
 
 _ACKNOWLEDGE = f"""
     UPDATE {{actions}} SET outcome = 'processed', processed_at = {{now}}, updated_at = {{now}}
-     WHERE id {{locked:{_HELD}}}
+     WHERE {_HELD}
     RETURNING id
 """
+
+_DELETE = f"DELETE FROM {{actions}} WHERE {_HELD} RETURNING id"
 
 # A terminal settlement leaves the token, so that its repeat is recognised and the row keeps its
 # lineage; a release takes it away, so that claimed and waiting are never confused.
@@ -27,6 +29,7 @@ _SETTLE = f"""
            visible_at = CASE WHEN x.outcome IS NULL THEN {{after:x.delay}} END,
            fail_count = {{count:fail_count}} + x.failed,
            last_error = coalesce(x.error, last_error),
+           died_at = CASE WHEN x.outcome = 'dead' THEN {{now}} END,
            updated_at = {{now}}
       FROM {{document:action bigint, outcome text, delay double precision, failed int, error text}}
      WHERE {{actions}}.id = x.action AND {{actions}}.id {{locked:{_HELD}}}
@@ -38,6 +41,8 @@ _SETTLED_BEFORE = """
      WHERE id {in::ids} AND claim_token = {token::token} AND outcome IS NOT NULL
 """
 
+_THERE = "SELECT id FROM {actions} WHERE id {in::ids}"
+
 
 def settle(tx: Transaction, token: str, settlements: Sequence[Settlement]) -> set[int]:
     """Write ``settlements`` of actions held by ``token``; return the ids that were lost.
@@ -46,18 +51,20 @@ def settle(tx: Transaction, token: str, settlements: Sequence[Settlement]) -> se
     token has settled before, in a call whose answer never came, is not lost.
     """
     acknowledged = [s.action_id for s in settlements if s.outcome == "processed"]
-    others = [s for s in settlements if s.outcome != "processed"]
-    held = _acknowledge(tx, token, acknowledged) | _settle(tx, token, others)
+    deleted = [s.action_id for s in settlements if s.outcome == "deleted"]
+    others = [s for s in settlements if s.outcome not in ("processed", "deleted")]
+    held = _ending(tx, _ACKNOWLEDGE, token, acknowledged) | _settle(tx, token, others)
+    held |= _ending(tx, _DELETE, token, deleted)
     if any(s.outcome is None and s.delay <= SOON for s in others):
         notify(tx)
     missing = {s.action_id for s in settlements} - held
-    return missing - _settled_before(tx, token, missing)
+    return missing - _settled_before(tx, token, missing) - _gone(tx, missing.intersection(deleted))
 
 
-def _acknowledge(tx: Transaction, token: str, ids: list[int]) -> set[int]:
+def _ending(tx: Transaction, statement: str, token: str, ids: list[int]) -> set[int]:
     if not ids:
         return set()
-    return {row[0] for row in tx.rows(_ACKNOWLEDGE, ids=tx.dialect.ids(ids), token=token)}
+    return {row[0] for row in tx.rows(statement, ids=tx.dialect.ids(ids), token=token)}
 
 
 def _settle(tx: Transaction, token: str, settlements: list[Settlement]) -> set[int]:
@@ -83,3 +90,10 @@ def _settled_before(tx: Transaction, token: str, ids: Collection[int]) -> set[in
         return set()
     rows = tx.rows(_SETTLED_BEFORE, ids=tx.dialect.ids(ids), token=token)
     return {row[0] for row in rows}
+
+
+def _gone(tx: Transaction, ids: Collection[int]) -> set[int]:
+    """Return those that are in the log no more, for nobody else would have deleted them."""
+    if not ids:
+        return set()
+    return set(ids) - {row[0] for row in tx.rows(_THERE, ids=tx.dialect.ids(ids))}

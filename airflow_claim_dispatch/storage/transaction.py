@@ -65,7 +65,12 @@ class SqlAlchemyTransaction:
             )
         except DBAPIError as error:
             raise _translated(error.orig, self.names) or error from None
-        return [tuple(row) for row in result] if result.returns_rows else []
+        if not result.returns_rows:
+            return []
+        # Straight from the driver: nothing here needs the names or the types of SQLAlchemy's rows.
+        rows: list[Any] = list(result.cursor.fetchall())
+        result.close()
+        return rows
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:

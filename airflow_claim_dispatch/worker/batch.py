@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from airflow_claim_dispatch.core.action import Action
 from airflow_claim_dispatch.core.errors import InvalidAction
 from airflow_claim_dispatch.core.execution import Execution, Stopped
-from airflow_claim_dispatch.core.processor import Processors
+from airflow_claim_dispatch.core.processor import Processor, Processors
 from airflow_claim_dispatch.core.settlement import Settlement, dead, released
-from airflow_claim_dispatch.storage.claiming import Claim, Row, Taken
+from airflow_claim_dispatch.storage.claiming import Row, Taken
 from airflow_claim_dispatch.storage.leases import Owner
 from airflow_claim_dispatch.storage.rows import to_action
 from airflow_claim_dispatch.worker.keeper import Keeper, Tally
@@ -63,20 +65,13 @@ class BatchRun:
         Raises what the surrounding system raised to end this process, after the rest was released,
         and SettlementFailed if the database took no results until the lease had run out.
         """
-        with self._keeper:
+        with self._keeper, self._stoppable():
             since = monotonic()
             taken = take()
-            self._hold(taken, self._waiting, since)
-            if taken.suspects:
-                self._hold(taken.suspects, self._suspects, since)
-            try:
-                self._run_together(taken.token)
-                if taken.suspects:
-                    self._run_alone(taken.suspects.token)
-            except Stopped as stopped:
-                raise stopped.cause from None
-            finally:
-                self._release_the_rest()
+            for claim in taken.claims:
+                self._keeper.hold(claim.token, since)
+            self._run_taken(taken)
+            self._keeper.finish(taken.token)
         return self._keeper.tally
 
     def stop(self) -> None:
@@ -85,15 +80,28 @@ class BatchRun:
         self._release_the_rest()
         self._keeper.flush(timeout=_LAST_WORDS)
 
-    def _hold(self, claim: Claim | Taken, queue: deque[tuple[str, Row]], since: float) -> None:
-        self._keeper.hold(claim.token, since)
-        queue.extend((claim.token, row) for row in claim.rows)
+    @contextmanager
+    def _stoppable(self) -> Iterator[None]:
+        try:
+            yield
+        except Stopped as stopped:
+            raise stopped.cause from None
+        finally:
+            self._release_the_rest()
+
+    def _run_taken(self, taken: Taken) -> None:
+        """Run what is held; the lease of ``taken`` itself is left to its owner to end."""
+        self._waiting.extend((taken.token, row) for row in taken.rows)
+        if taken.suspects:
+            self._suspects.extend((taken.suspects.token, row) for row in taken.suspects.rows)
+        self._run_together(taken.token)
+        if taken.suspects:
+            self._run_alone(taken.suspects.token)
 
     def _run_together(self, token: str) -> None:
         while (held := self._next(self._waiting, token)) is not None:
             self._run_one(*held)
         self._release(self._waiting)
-        self._keeper.finish(token)
 
     def _run_alone(self, token: str) -> None:
         """Whatever a suspect does to this process, it does to itself: the rest is not taken."""
@@ -103,8 +111,10 @@ class BatchRun:
             self._keeper.flush()
             since = monotonic()
             taken = self._log.take(token, [row.id], self._lease, self._owner)
-            self._hold(taken, self._waiting, since)
+            self._keeper.hold(taken.token, since)
+            self._waiting.extend((taken.token, row) for row in taken.rows)
             self._run_together(taken.token)
+            self._keeper.finish(taken.token)
         self._release(self._suspects)
         self._keeper.finish(token)
 
@@ -115,7 +125,7 @@ class BatchRun:
 
     def _run_one(self, token: str, row: Row) -> None:
         try:
-            settlement = self._run_row(row)
+            settlement = self._run_row(token, row)
         except Stopped as stopped:
             self._keeper.settle(token, stopped.settlement)
             raise
@@ -127,9 +137,11 @@ class BatchRun:
             # The surrounding system's word, between two jobs: this one has not begun.
             self._keeper.settle(token, released(row.id, timedelta(0), failed=False))
             raise
-        self._keeper.settle(token, settlement)
+        if settlement is not None:
+            self._keeper.settle(token, settlement)
 
-    def _run_row(self, row: Row) -> Settlement:
+    def _run_row(self, token: str, row: Row) -> Settlement | None:
+        """Return what is to be written, if anything still is."""
         processor = self._processors.find(row.type)
         if processor is None:
             reason = f"no processor for {row.type!r} here, although its claimer had one"
@@ -140,10 +152,27 @@ class BatchRun:
         except InvalidAction as error:
             log.error("Action %d cannot be read: %s", row.id, error)  # noqa: TRY400  the reason says all
             return dead(row.id, str(error))
-        settlement = self._execution.run(action, processor, self._now)
-        if settlement.error is not None:
+        if processor.transactional:
+            settlement = self._run_in_transaction(token, action, processor)
+        else:
+            settlement = self._execution.run(action, processor, self._now)
+        if settlement is not None and settlement.error is not None:
             log.warning("Action %d (%s): %s", row.id, row.type, _summary(settlement))
         return settlement
+
+    def _run_in_transaction(
+        self, token: str, action: Action, processor: Processor
+    ) -> Settlement | None:
+        settlement, ending = self._log.settle_with(
+            token,
+            lambda connection: self._execution.run(
+                action, processor, self._now, connection=connection
+            ),
+        )
+        if ending == "left":
+            return settlement
+        self._keeper.note(settlement, lost=ending == "lost")
+        return None
 
     def _release_the_rest(self) -> None:
         self._release(self._waiting)

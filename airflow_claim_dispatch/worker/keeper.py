@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 import queue
+import sys
 import threading
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from math import inf
 from time import monotonic
@@ -23,12 +24,16 @@ from airflow_claim_dispatch.core.settlement import Settlement
 
 if TYPE_CHECKING:
     from airflow_claim_dispatch.storage.action_log import ActionLog
+    from airflow_claim_dispatch.storage.claiming import Taken
+    from airflow_claim_dispatch.storage.transaction import Transaction
 
 log = logging.getLogger(__name__)
 
-#: Results are written every second, or as soon as there are a hundred.
+#: Results are written every second, or as soon as there are a hundred, unless they come so fast
+#: that the last hundred was written a moment ago.
 FLUSH_SECONDS = 1.0
 FLUSH_RESULTS = 100
+FLUSH_REST = 0.05
 
 #: Seconds after which a waiting thread looks whether there is still something to wait for.
 _GLANCE = 0.1
@@ -48,16 +53,22 @@ class Tally:
     counts: Counter[str] = field(default_factory=Counter)
     dead: dict[int, str] = field(default_factory=dict)
 
-    def add(self, settlement: Settlement, *, lost: bool) -> None:
-        """Count one settled action."""
-        outcome = settlement.outcome or ("retried" if settlement.failed else "released")
-        self.counts["lost" if lost else outcome] += 1
-        if settlement.outcome == "dead" and not lost and len(self.dead) < _MAX_DEAD:
-            self.dead[settlement.action_id] = settlement.error or ""
+    def add(self, settlements: Iterable[Settlement], lost: Collection[int]) -> None:
+        """Count settled actions, and those among them whose claim was ``lost``."""
+        self.counts.update("lost" if s.action_id in lost else _outcome(s) for s in settlements)
+        for s in settlements:
+            if s.outcome == "dead" and s.action_id not in lost and len(self.dead) < _MAX_DEAD:
+                self.dead[s.action_id] = s.error or ""
 
     def as_dict(self) -> dict[str, int]:
         """Return the counts that are not zero."""
         return dict(self.counts)
+
+
+def _outcome(settlement: Settlement) -> str:
+    if settlement.outcome is None:
+        return "retried" if settlement.failed else "released"
+    return "processed" if settlement.succeeded else settlement.outcome
 
 
 class Keeper:
@@ -73,6 +84,8 @@ class Keeper:
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         # Not through the inbox: each message there wakes the thread.
         self._handed: deque[tuple[str, Settlement]] = deque()
+        #: Batches that were asked for, and errors where there is none.
+        self.arrived: queue.SimpleQueue[Taken | Exception] = queue.SimpleQueue()
         self._results: dict[str, list[Settlement]] = defaultdict(list)
         self._held: dict[str, float] = {}  # token: when, by our clock, its lease surely ends
         self._flushed_at = self._renewed_at = monotonic()
@@ -109,8 +122,15 @@ class Keeper:
     def settle(self, token: str, settlement: Settlement) -> None:
         """Hand over a result to be written soon."""
         self._handed.append((token, settlement))
-        if len(self._handed) % FLUSH_RESULTS == 0:
+        if len(self._handed) >= FLUSH_RESULTS and monotonic() >= self._flushed_at + FLUSH_REST:
+            self._flushed_at = monotonic()
             self._inbox.put(self._flush)
+
+    def note(self, settlement: Settlement, *, lost: bool) -> None:
+        """Count a result that somebody else has written."""
+        self._inbox.put(
+            lambda: self.tally.add([settlement], {settlement.action_id} if lost else ())
+        )
 
     def flush(self, timeout: float | None = None) -> None:
         """Wait until all that was handed over before is written, or for ``timeout`` seconds."""
@@ -125,6 +145,22 @@ class Keeper:
         # Not is_alive(): a signal handler may have interrupted the very join() that makes it false.
         while self._working.is_set() and not done.wait(_GLANCE) and monotonic() < end:
             pass
+
+    def claim(self, claim: Callable[[Transaction], Taken], ended: Collection[str]) -> None:
+        """Ask for the next batch, which will be among the ``arrived``.
+
+        In the same transaction the results so far are written, and the leases ``ended`` end.
+        """
+        begun = threading.Event()
+
+        def exchange() -> None:
+            begun.set()
+            self._exchange(claim, ended)
+
+        self._inbox.put(exchange)
+        # Else a caller that computes would keep the interpreter to itself for a while, and the
+        # database, which could work meanwhile, would hear of it only then.
+        begun.wait(sys.getswitchinterval())
 
     def finish(self, token: str) -> None:
         """Write what is left and end the lease, which holds nothing any more."""
@@ -147,6 +183,23 @@ class Keeper:
         if not self._results:
             for token in list(self._held):
                 self._end(token)
+
+    def _exchange(self, claim: Callable[[Transaction], Taken], ended: Collection[str]) -> None:
+        self._collect()
+        since = monotonic()
+        try:
+            lost, taken = self._log.exchange(self._results, ended, claim)
+        except Exception as error:
+            log.warning("Could not claim, trying again soon.", exc_info=True)
+            self.arrived.put(error)
+            return
+        for token in list(self._results):
+            self._written(token, lost[token])
+        for token in ended:
+            self._held.pop(token, None)
+        for batch in taken.claims:
+            self.hold(batch.token, since)
+        self.arrived.put(taken)
 
     def _end(self, token: str) -> None:
         self._flush(last=token)
@@ -174,20 +227,23 @@ class Keeper:
     def _flush(self, last: str | None = None) -> None:
         """Write all results; those of the lease ``last`` are its last ones, and end it."""
         self._flushed_at = monotonic()
-        while self._handed:
-            token, settlement = self._handed.popleft()
-            self._results[token].append(settlement)
+        self._collect()
         for token in list(self._results):
             self._try(lambda token=token: self._write(token, token == last), "write results")  # type: ignore[misc]
 
+    def _collect(self) -> None:
+        while self._handed:
+            token, settlement = self._handed.popleft()
+            self._results[token].append(settlement)
+
     def _write(self, token: str, last: bool) -> None:  # noqa: FBT001
-        results = self._results[token]
-        lost = self._log.settle(token, results, close=last)
-        del self._results[token]
+        lost = self._log.settle(token, self._results[token], close=last)
+        self._written(token, lost)
         if last:
             self._held.pop(token, None)
-        for settlement in results:
-            self.tally.add(settlement, lost=settlement.action_id in lost)
+
+    def _written(self, token: str, lost: set[int]) -> None:
+        self.tally.add(self._results.pop(token), lost)
         if lost:
             log.warning(
                 "Lost the claim on %d actions as they ran (ids %s); their new owner settles them.",

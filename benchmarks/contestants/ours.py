@@ -1,14 +1,19 @@
-"""The library as its users run it: ``Publisher`` and ``run_due``."""
+"""The library as its users run it: ``Publisher`` and the resident."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from airflow_claim_dispatch import ActionLog, Draft, Publisher
+from airflow_claim_dispatch.core.execution import Execution
+from airflow_claim_dispatch.storage.leases import Owner
 from airflow_claim_dispatch.storage.migrate import migrate
-from airflow_claim_dispatch.worker.drain import run_due
+from airflow_claim_dispatch.worker.resident import Resident
 from benchmarks.samples import BATCH, TYPE, batches, key_of, processors
 from benchmarks.server import Server
+
+_OWNER = Owner("benchmark")
+_LEASE = 300.0
 
 
 class Ours:
@@ -16,12 +21,13 @@ class Ours:
 
     name = "airflow-claim-dispatch"
     one_by_one = False
+    keeps = True
 
     def __init__(self, server: Server, database: str = "ours") -> None:
         self.database = database
         self.server = server
         self.log = ActionLog(server.create(database))
-        self.processors = processors()
+        self.processors = processors(keeps=self.keeps)
         migrate(self.log.engine)
 
     def empty(self) -> None:
@@ -39,8 +45,17 @@ class Ours:
 
     def consume(self, amount: int) -> None:
         """Run what is due until nothing is."""
-        while amount > 0:
-            report = run_due(self.log, self.processors, BATCH)
-            if not report["claimed"]:
-                raise RuntimeError(f"{amount} actions are missing")
-            amount -= report["processed"]
+        resident = Resident(self.log, self.processors, _OWNER, _LEASE, Execution(), limit=BATCH)
+        processed = resident.drain().counts["processed"]
+        if processed != amount:
+            raise RuntimeError(f"{processed} of {amount} actions were processed")
+
+
+class OursDeleting(Ours):
+    """The same, with ``delete_on_success``."""
+
+    name = "airflow-claim-dispatch, deleting"
+    keeps = False
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(server, "ours_deleting")

@@ -27,7 +27,7 @@ def measure(server: Server, sizes: Sizes) -> Outcome:
     # A snapshot holds back its own database only.
     for database in ("free", "seen"):
         server.create(database)
-    free, seen = (Table(server, name, name, due=0) for name in ("free", "seen"))
+    free, seen = (Table(server, name, name, due=0, stays=True) for name in ("free", "seen"))
     seconds: dict[str, list[float]] = {"free": [], "seen": []}
     with _old_snapshot(server, "seen"):
         for _ in range(sizes.churned // BATCH):

@@ -21,7 +21,7 @@ def measure(server: Server, sizes: Sizes) -> Outcome:
     unsupported = Table(server, database, "unsupported", due)
     unsupported.execute(clutter(sizes.clutter, "nobody.serves.this", _BEFORE))
     fifty = Table(server, database, "fifty", due, types=_TYPES)
-    held = Table(server, database, "held", due + sizes.in_flight)
+    held = Table(server, database, "held", due + sizes.in_flight, stays=True)
     held.hold(sizes.in_flight)
     server.rest(database)
 

@@ -10,7 +10,7 @@ from statistics import median
 from benchmarks.contestants.bare import Bare
 from benchmarks.contestants.contestant import Contestant, Turn, take_turn
 from benchmarks.contestants.limits import Copy, ServerSide
-from benchmarks.contestants.ours import Ours
+from benchmarks.contestants.ours import Ours, OursDeleting
 from benchmarks.contestants.pgqueuer import PgQueuerRaw, PgQueuerWorker
 from benchmarks.contestants.procrastinate import Procrastinate
 from benchmarks.figures import Curve, Goal, Outcome, Plot, Ratio, Row, in_turns, per_second
@@ -18,6 +18,7 @@ from benchmarks.server import Server
 from benchmarks.sizes import Sizes
 
 _CONSUME = "claim, run nothing, acknowledge"
+_DELETE = "the same with delete-on-success"
 _PUBLISH = "publish in bulk"
 _LIFE_CYCLE = "whole life cycle"
 
@@ -25,6 +26,9 @@ _GOALS = [
     (_CONSUME, PgQueuerRaw, Goal(at_least=2.3)),
     (_CONSUME, PgQueuerWorker, Goal(at_least=4)),
     (_CONSUME, Procrastinate, Goal(at_least=65)),
+    (_DELETE, PgQueuerRaw, Goal(at_least=3.8)),
+    (_DELETE, PgQueuerWorker, Goal(at_least=6)),
+    (_DELETE, Procrastinate, Goal(at_least=105)),
     (_PUBLISH, PgQueuerRaw, Goal(at_least=1.5)),
     (_PUBLISH, Procrastinate, Goal(at_least=6.5)),
     (_PUBLISH, Copy, Goal(at_least=0.5)),
@@ -33,6 +37,7 @@ _GOALS = [
 
 _RATE = {
     _CONSUME: lambda turn: turn.consume,
+    _DELETE: lambda turn: turn.consume,
     _PUBLISH: lambda turn: turn.publish,
     _LIFE_CYCLE: lambda turn: turn.life_cycle,
 }
@@ -40,7 +45,7 @@ _RATE = {
 
 def measure(server: Server, sizes: Sizes) -> Outcome:
     """Take turns."""
-    kinds = [Ours, Bare, PgQueuerRaw, PgQueuerWorker, Procrastinate, Copy, ServerSide]
+    kinds = [Ours, OursDeleting, Bare, PgQueuerRaw, PgQueuerWorker, Procrastinate, Copy, ServerSide]
     contestants: list[Contestant] = [kind(server) for kind in kinds]
 
     def turn_of(contestant: Contestant) -> Turn:
@@ -54,7 +59,8 @@ def measure(server: Server, sizes: Sizes) -> Outcome:
 
 def _row(turns: dict[str, list[Turn]], measure_: str, peer: str, goal: Goal) -> Row:
     rate = _RATE[measure_]
-    ours, theirs = [[rate(turn) for turn in turns[name]] for name in (Ours.name, peer)]
+    name = OursDeleting.name if measure_ == _DELETE else Ours.name
+    ours, theirs = [[rate(turn) for turn in turns[name]] for name in (name, peer)]
     figures = f"{per_second(median(ours))} and {per_second(median(theirs))}"
     return Row(measure_, peer, goal, Ratio.of(ours, theirs), figures)
 
@@ -68,7 +74,8 @@ def _overhead(turns: dict[str, list[Turn]]) -> Row:
 
 def _plot(turns: dict[str, list[Turn]], measure_: str) -> Plot:
     rate = _RATE[measure_]
-    names = [Ours.name, PgQueuerRaw.name, PgQueuerWorker.name, Procrastinate.name]
+    peers = [PgQueuerRaw.name, PgQueuerWorker.name, Procrastinate.name]
+    names = [Ours.name, OursDeleting.name, *peers]
     if measure_ == _PUBLISH:
         names = [Ours.name, PgQueuerRaw.name, Procrastinate.name, Copy.name]
     bars = [Curve(name, [(0, median(map(rate, turns[name])))]) for name in names]

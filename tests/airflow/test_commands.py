@@ -30,6 +30,7 @@ def airflow(metadata_database, tmp_path: Path):
 def test_a_log_is_made_published_to_and_counted_over_an_airflow_connection(airflow):
     assert "action_logs: version 0001" in airflow("db", "migrate").stdout
     assert airflow("publish", "mail", "--key", "1").stdout.strip().endswith("published 1")
+    assert "due" in airflow("list", "--type", "mail").stdout
     counted = airflow("stats", "--output", "json")
     assert '"type": "mail"' in counted.stdout
     assert counted.returncode == 0

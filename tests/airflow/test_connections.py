@@ -46,6 +46,14 @@ def test_the_hook_publishes_into_another_table_of_the_same_database(connected):
     migrate.downgrade(connected.engine, "other_logs")
 
 
+def test_the_hook_leads_to_the_desk(connected):
+    hook = ClaimDispatchHook()
+    receipt = hook.quick("mail", NOW, {})
+    assert hook.desk.cancel(receipt.id, by="ada").changed == 1
+    assert [item.state for item in hook.desk.list().items] == ["cancelled"]
+    hook.action_log.engine.dispose()
+
+
 def test_a_log_is_opened_with_and_without_an_event_loop(connected):
     with using_log() as log:
         assert log.stats() == []

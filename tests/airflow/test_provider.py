@@ -32,6 +32,8 @@ def test_every_module_and_class_that_the_provider_info_names_exists():
         for entry in info[kind]:
             for module in entry["python-modules"]:
                 __import__(module)
+    for notifier in info["notifications"]:
+        assert resolve_name(notifier)
     for command in info["cli"]:
         assert resolve_name(command)()
 
@@ -74,6 +76,11 @@ def test_settings_come_from_airflows_configuration(monkeypatch):
     monkeypatch.setenv("AIRFLOW__CLAIM_DISPATCH__LEASE", "soon")
     with pytest.raises(InvalidSetting, match=r"\[claim_dispatch\] lease must be a positive whole"):
         settings.get_int("lease")
+
+
+def test_the_default_retention_comes_through_airflows_configuration():
+    assert settings.retention().period("any", "processed").seconds == 30 * 86_400
+    assert settings.retention().period("any", "dead") is None
 
 
 def test_processors_are_loaded_by_their_dotted_paths():

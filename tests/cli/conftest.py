@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_claim_dispatch import commands
+from airflow_claim_dispatch import terminal
 from airflow_claim_dispatch.cli import main
 from airflow_claim_dispatch.storage.action_log import ActionLog
 
@@ -64,8 +64,10 @@ def cli(environment, tmp_path: Path, monkeypatch, capsys) -> Iterator[Callable[.
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     logs: list[ActionLog] = []
-    opening = commands._open
-    monkeypatch.setattr(commands, "_open", lambda parsed: logs.append(opening(parsed)) or logs[-1])
+    opening = terminal.open_log
+    monkeypatch.setattr(
+        terminal, "open_log", lambda parsed: logs.append(opening(parsed)) or logs[-1]
+    )
     on_term = signal.getsignal(signal.SIGTERM)
 
     def run(*arguments: str, answer: str = "") -> Done:

@@ -164,7 +164,7 @@ def test_ctrl_c_is_no_traceback(monkeypatch, capsys):
     def interrupted(_: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("airflow_claim_dispatch.commands.stats", interrupted)
+    monkeypatch.setattr("airflow_claim_dispatch.commands_seeing.stats", interrupted)
     assert commands.main(["stats"]) == 130
     assert capsys.readouterr().err == "claim-dispatch: interrupted\n"
 

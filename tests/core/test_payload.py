@@ -10,15 +10,17 @@ from decimal import Decimal
 from types import MappingProxyType
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from airflow_claim_dispatch.core.errors import InvalidPayload
 from airflow_claim_dispatch.core.payload import (
     DEFAULT_MAX_BYTES,
     MAX_DEPTH,
+    _check_value,
     check_object,
     check_payload,
+    checked_text,
     decode,
     encode,
 )
@@ -88,32 +90,56 @@ def test_a_payload_that_cannot_be_stored_is_refused_with_the_place(payload, mess
     ],
 )
 def test_a_json_object_is_stored(payload):
-    encode(check_payload(payload), [], {}, DEFAULT_MAX_BYTES)
+    encode(check_payload(payload)[1], [], {}, DEFAULT_MAX_BYTES)
 
 
 def test_the_limit_counts_bytes_not_characters():
     payload = {"a": "ü" * 50}
-    assert len(encode(payload, [], {}, 108).encode()) == 108
+    assert len(encode(check_payload(payload)[1], [], {}, 108).encode()) == 108
     with pytest.raises(InvalidPayload, match="108 bytes, the limit is 107"):
-        encode(payload, [], {}, 107)
+        encode(check_payload(payload)[1], [], {}, 107)
 
 
 @pytest.mark.parametrize("payload", [{"a": "\ud800"}, {"\udfff": 1}])
 def test_a_lone_surrogate_is_refused(payload):
     with pytest.raises(InvalidPayload, match="lone surrogate"):
-        encode(payload, [], {}, 1000)
+        encode(check_payload(payload)[1], [], {}, 1000)
 
 
 @given(st.dictionaries(st.text("abc"), JSON, max_size=4))
 def test_what_is_stored_is_what_is_fetched(payload):
-    text = encode(check_payload(payload), [{"var": "a"}], {"trace": 1}, DEFAULT_MAX_BYTES)
+    text = encode(check_payload(payload)[1], [{"var": "a"}], {"trace": 1}, DEFAULT_MAX_BYTES)
     assert decode(text) == (payload, [{"var": "a"}], {"trace": 1})
+
+
+KEYS = st.text("a\0") | st.integers() | st.none() | st.booleans()
+ODD = st.recursive(
+    st.floats() | st.text("\0{[\\") | st.integers() | st.dates() | st.binary(),
+    lambda inner: st.lists(inner) | st.tuples(inner) | st.dictionaries(KEYS, inner),
+    max_leaves=6,
+)
+
+
+@given(st.dictionaries(KEYS, ODD, max_size=4))
+@example({"a": 10**3999})
+@example({"a": "\\u0000"})
+def test_the_encoder_lets_nothing_pass_that_a_look_at_each_value_would_refuse(payload):
+    """Most payloads are judged by the encoder alone, which is fast."""
+    try:
+        _check_value(payload, "payload", 0)
+    except InvalidPayload:
+        with pytest.raises(InvalidPayload):
+            checked_text(payload, "payload")
+    else:
+        value, text = checked_text(payload, "payload")
+        assert value == payload
+        assert json.loads(text) == json.loads(json.dumps(payload))
 
 
 def test_what_may_be_stored_at_the_deepest_may_be_fetched():
     deepest = nested(MAX_DEPTH)
     text = encode(
-        check_payload(deepest),
+        check_payload(deepest)[1],
         [check_object(deepest, "rule")],
         check_object(deepest, "meta"),
         10_000,

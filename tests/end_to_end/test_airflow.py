@@ -127,3 +127,30 @@ def test_killing_a_worker_in_the_middle_costs_a_lease_and_at_most_what_it_had_no
     # Running, or finished within the second in which results are written.
     assert effects(stack, slow).total() <= len(slow) + 2
     assert {row[0] for row in columns(stack, slow, "fail_count")} == {0}
+
+
+@pytest.fixture
+def resident(stack):
+    """Return a function that publishes actions for a resident that stays."""
+    rest = stack.airflow.rest
+    rest.wait_for_dag("resident_actions")
+    rest.pause("resident_actions", paused=False)
+    yield lambda *payloads: [
+        Publisher(stack.engine).quick("lively", timedelta(0), payload).id for payload in payloads
+    ]
+    rest.pause("resident_actions", paused=True)
+
+
+def test_a_resident_that_is_killed_leaves_all_that_it_held_to_its_next_try_at_once(stack, resident):
+    """Its lease would hold for five minutes."""
+    first = resident({})
+    wait_until_processed(stack, first)
+    many = resident({}, {"seconds": 3}, {}, {})
+    wait_until(lambda: columns(stack, many[:1], "outcome") == [("processed",)])
+    with stack.engine.connect() as connection:
+        ((pid,),) = connection.exec_driver_sql(
+            "SELECT pid FROM effects WHERE action_id = %s", (many[0],)
+        )
+    os.kill(pid, signal.SIGKILL)
+    wait_until_processed(stack, many)
+    assert effects(stack, many) == dict.fromkeys(many, 1)

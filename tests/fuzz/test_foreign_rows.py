@@ -59,13 +59,14 @@ def fuzzed(url: str) -> Iterator[ActionLog]:
 @given(st.lists(rows, max_size=12))
 def test_every_due_row_ends_legally_whatever_it_holds(fuzzed, written):
     empty(fuzzed)
-    ids = [id_ for row in written if (id_ := insert(fuzzed, row)) is not None]
-    ids += [insert(fuzzed, {"type": "mail", "payload": "{}", "end_at": "2026-01-01 00:00:00"})]
+    # First: a foreign row may bring along the very id that the sequence would give next.
+    ids = [insert(fuzzed, {"type": "mail", "payload": "{}", "end_at": "2026-01-01 00:00:00"})]
+    ids += [id_ for row in written if (id_ := insert(fuzzed, row)) is not None]
     drain(fuzzed)
     assert due(fuzzed) == []
     ends = dict(execute(fuzzed, "SELECT id, outcome FROM action_logs"))
     assert ends.keys() == set(ids)
-    assert ends[ids[-1]] == "processed", "a clean row is not harmed by its neighbours"
+    assert ends[ids[0]] == "processed", "a clean row is not harmed by its neighbours"
     assert set(ends.values()) <= OUTCOMES | {None}
 
 

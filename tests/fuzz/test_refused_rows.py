@@ -33,8 +33,10 @@ def test_sqlite_refuses_a_time_with_a_nul(sqlite_log, column):
 
 
 @pytest.mark.parametrize("column", ["type", "idempotency_key"])
-def test_sqlite_refuses_bytes_for_a_name(sqlite_log, column):
-    columns = {"type": "mail", "idempotency_key": None, column: b"mail"}
+@pytest.mark.parametrize("name", [b"mail", "mail\0", "mail\0x"])
+def test_sqlite_refuses_a_name_that_is_no_text_or_has_a_nul(sqlite_log, column, name):
+    """No claim could name such a type, and its actions would stay due for ever."""
+    columns = {"type": "mail", "idempotency_key": None, column: name}
     with pytest.raises(DBAPIError, match="CHECK"):
         execute(
             sqlite_log,

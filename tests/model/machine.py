@@ -13,15 +13,17 @@ from model_rows import Draft, Ending
 from side_by_side import aside
 from steps_claiming import ClaimingSteps
 from steps_settling import SettlingSteps
+from steps_steering import SteeringSteps
 from tables import START, expected_actions, expected_leases, stored
 
+from airflow_claim_dispatch.core.flow import Flow
 from airflow_claim_dispatch.storage.leases import Owner
 
 KEYS = ("k", "l", None, None, "k", None, "k", "l")
 
 
-class Protocol(ClaimingSteps, SettlingSteps):
-    """Publishers, claimers, tasks, crashes and time, in any order."""
+class Protocol(ClaimingSteps, SettlingSteps, SteeringSteps):
+    """Publishers, claimers, tasks, people, crashes and time, in any order."""
 
     @initialize()
     def begin(self) -> None:
@@ -30,12 +32,14 @@ class Protocol(ClaimingSteps, SettlingSteps):
         self.execute("DELETE FROM action_logs")
         self.execute("DELETE FROM action_claims")
         self.execute("DELETE FROM action_types")
+        self.execute("DELETE FROM action_decisions")
         self.batches = []
         self.runs = []
         self.said = []
         self.holder = {}
         self.ends = {}
         self.counted = {}
+        self.allowed = {}
         first = [Draft(type_, key, 0, 0) for type_, key in zip("aaaabbcc", KEYS, strict=True)]
         self.publish_all(first, "answered")
 
@@ -45,16 +49,19 @@ class Protocol(ClaimingSteps, SettlingSteps):
     def step_the_clock(self, seconds: int) -> None:
         self.model.now += seconds
 
-    @rule(type_=st.sampled_from(TYPES), stop=st.sampled_from([False] * 4 + [True]))
-    def pause(self, type_: str, *, stop: bool) -> None:
-        self.execute("DELETE FROM action_types WHERE type = :type", type=type_)
-        self.model.paused.discard(type_)
-        if stop:
-            self.model.paused.add(type_)
-            self.execute(
-                "INSERT INTO action_types (type, paused_at) VALUES (:type, CURRENT_TIMESTAMP)",
-                type=type_,
-            )
+    @rule(
+        type_=st.sampled_from(TYPES),
+        most=st.sampled_from([1, 2, 3, None]),
+        priority=st.sampled_from([0, 0, 1, -1]),
+    )
+    def control_the_flow(self, type_: str, most: int | None, priority: int) -> None:
+        flow = Flow(limited_with=most and type_, max_in_flight=most, priority=priority)
+        self.log.serve([type_], "us", {type_: flow})
+        self.model.most.pop(type_, None)
+        self.model.priority[type_] = priority
+        if most is not None:
+            self.model.most[type_] = most
+            self.allowed[type_] = max(most, self.model.in_flight(type_))
 
     # What holds after every step
 
@@ -64,6 +71,16 @@ class Protocol(ClaimingSteps, SettlingSteps):
         actions, opened = stored(self.log)
         assert actions == expected_actions(self.model)
         assert opened == expected_leases(self.model)
+
+    @invariant()
+    def no_more_are_in_flight_than_allowed(self) -> None:
+        """Asked of the stored rows; a limit that came late lets what it found run out."""
+        actions, _ = stored(self.log)
+        claimed = [a["type"] for a in actions.values() if a["token"] and a["outcome"] is None]
+        for type_, most in self.model.most.items():
+            in_flight = claimed.count(type_)
+            assert in_flight <= self.allowed[type_], "more in flight than allowed"
+            self.allowed[type_] = max(most, in_flight)
 
     @invariant()
     def what_is_promised_holds(self) -> None:
@@ -92,6 +109,8 @@ class Protocol(ClaimingSteps, SettlingSteps):
         self.played.update(self.model.played)
         self.execute("DELETE FROM action_types")
         self.model.paused.clear()
+        self.model.most.clear()
+        self.model.priority.clear()
         for number in range(3):
             self.model.now += 1_000
             self.drain(Owner(f"drain {number}"))

@@ -9,18 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from model_publishing import Publishing
 from model_rows import Action, Ending, Lease
+from model_steering import Steering
 
 RECLAIMED_AT_ONCE = 100
 
 
 @dataclass
-class Model(Publishing):
+class Model(Steering):
     """Claiming, leases and settling, of what is published."""
 
     leases: dict[str, Lease] = field(default_factory=dict)
-    paused: set[str] = field(default_factory=set)
+    most: dict[str, int] = field(default_factory=dict)  # in flight, of a type
+    priority: dict[str, int] = field(default_factory=dict)
 
     # Claiming
 
@@ -28,7 +29,19 @@ class Model(Publishing):
         """Return what is claimable now, in the order in which it is claimed."""
         served = set(types) - self.paused
         due = [a for a in self.actions.values() if a.type in served and a.is_due(self.now)]
-        return [a.id for a in sorted(due, key=self._order)]
+        first = sorted(due, key=lambda a: (-self.priority.get(a.type, 0), self._order(a)))
+        return [a.id for a in first if self._has_room_for(a, first)]
+
+    def in_flight(self, type_: str) -> int:
+        return sum(a.type == type_ and a.is_claimed for a in self.actions.values())
+
+    def _has_room_for(self, action: Action, due: list[Action]) -> bool:
+        if action.type not in self.most:
+            return True
+        before = [a.id for a in due if a.type == action.type].index(action.id)
+        has_room = self.in_flight(action.type) + before < self.most[action.type]
+        self.played["held back by a limit"] += not has_room
+        return has_room
 
     def claim(
         self, types: Iterable[str], limit: int, lease: int, owner: str, number: int, token: str
@@ -53,7 +66,7 @@ class Model(Publishing):
             self.played["claimed"] += bool(ids)
         if ids:
             self._open(token, "claim", None, owner, number, ids, lease)
-        return self._in_order(ids)
+        return ids
 
     def claim_to_run(
         self, types: Iterable[str], limit: int, lease: int, owner: str, number: int,
@@ -84,6 +97,7 @@ class Model(Publishing):
                 self._mark(back, token)
                 taken += back
                 self.played["taken over"] += bool(back)
+        taken.sort(key=list(ids).index)
         return self._run(taken, lease, owner, number, token, parent, aside)
 
     def _run(
@@ -101,7 +115,7 @@ class Model(Publishing):
         if together:
             self.played["suspect run alone"] += any(self.actions[id_].expiries for id_ in ids)
             self._open(token, "run", parent, owner, number, together, lease)
-        return self._in_order(together), self._in_order(suspects)
+        return together, suspects
 
     # Leases
 
@@ -182,6 +196,3 @@ class Model(Publishing):
 
     def _order(self, action: Action) -> tuple[int, int]:
         return action.end_at, action.id
-
-    def _in_order(self, ids: Iterable[int]) -> list[int]:
-        return [a.id for a in sorted((self.actions[id_] for id_ in ids), key=self._order)]

@@ -27,6 +27,10 @@ class Action:
     def is_pending(self) -> bool:
         return self.outcome is None and self.token is None
 
+    @property
+    def is_claimed(self) -> bool:
+        return self.outcome is None and self.token is not None
+
     def is_due(self, now: int) -> bool:
         waits = self.visible_at is not None and self.visible_at > now
         return self.is_pending and self.end_at <= now and not waits

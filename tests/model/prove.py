@@ -35,7 +35,9 @@ MUST_BE_PLAYED = {
     "rescheduled", "claimed", "claimed again", "claimed again in vain", "taken", "taken in vain",
     "taken over", "suspects set aside", "suspect run alone", "renewed", "renewed in vain",
     "claim expired", "expired together", "failed alone", "processed", "skipped", "dead", "released",
-    "settlement refused", "settlement repeated", "crashed", "answer lost",
+    "settlement refused", "settlement repeated", "crashed", "answer lost", "held back by a limit",
+    "requeue by id", "cancel by id", "run_now by id", "reschedule by id", "key given back",
+    "decision refused",
 }  # fmt: skip
 
 

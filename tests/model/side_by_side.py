@@ -33,6 +33,7 @@ class SideBySide(RuleBasedStateMachine):
     holder: dict[int, str]  # who got an action last
     ends: dict[int, tuple[str, str | None]]
     counted: dict[int, int]
+    allowed: dict[str, int]  # in flight, at most
 
     def attempt(self, fate: Any, operation: Callable[[], T]) -> T | None:
         """Return the answer, or None if the process died before the COMMIT."""

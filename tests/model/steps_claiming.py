@@ -104,6 +104,10 @@ class ClaimingSteps(PublishingSteps):
         *,
         commits: bool,
     ) -> None:
+        # Of limited types, the second would wait for the first.
+        second = [type_ for type_ in second if type_ not in self.model.most]
+        if not second:
+            return
         self.publish_all([Draft(type_, None, 0, 0) for type_ in "aabb"], "answered")
         model = self.model if commits else copy.deepcopy(self.model)
         due = self.model.due(second)

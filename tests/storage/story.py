@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import text
 
 from airflow_claim_dispatch.core.draft import Draft, NewAction
+from airflow_claim_dispatch.core.flow import Flow
 from airflow_claim_dispatch.core.settlement import Settlement
 from airflow_claim_dispatch.storage.action_log import ActionLog
 from airflow_claim_dispatch.storage.claiming import Claim, Row, Taken
@@ -54,6 +55,12 @@ def claim_and_take(log: ActionLog, *, lease: float = 60, number: int = 1) -> Tak
     """Claim all mails and take them, as two tasks of run ``number`` do."""
     claimed = claim(log, owner=Owner(f"us/mails/{number}/claim/-1"))
     return take(log, claimed, lease=lease, owner=Owner(f"us/mails/{number}/run/0"))
+
+
+def limit(log: ActionLog, *types: str, **limits: Any) -> None:
+    """Limit types together, as the task that serves them does."""
+    flow = Flow(limited_with=types[0], **limits)
+    log.serve(types, "dag.task", dict.fromkeys(types, flow))
 
 
 def ids_of(rows: Iterable[Row]) -> list[int]:

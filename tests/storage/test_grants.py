@@ -6,15 +6,28 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import create_engine, make_url
+from story import claim, publish
 
 from airflow_claim_dispatch.core.draft import Draft
+from airflow_claim_dispatch.core.retention import Retention
 from airflow_claim_dispatch.core.settlement import processed
 from airflow_claim_dispatch.publisher import Publisher
 from airflow_claim_dispatch.storage.action_log import ActionLog
 from airflow_claim_dispatch.storage.leases import Owner
 
 PUBLISHER = "GRANT INSERT, SELECT, UPDATE ON action_logs TO {role}"
+PURGER = "GRANT SELECT, UPDATE, DELETE ON action_logs, action_claims TO {role}"
 WORKER = "GRANT SELECT, INSERT, UPDATE ON action_logs, action_claims, action_types TO {role}"
+
+
+VIEWER = (
+    "GRANT SELECT ON action_logs, action_claims, action_types, action_decisions,"
+    " action_schema_version TO {role}"
+)
+STEERER = (
+    "GRANT SELECT, INSERT, UPDATE ON action_logs, action_types, action_decisions TO {role};"
+    " GRANT SELECT ON action_claims TO {role}"
+)
 
 
 @pytest.fixture
@@ -64,3 +77,37 @@ def test_a_worker_needs_no_ddl_and_deletes_nothing(as_role):
     log.close(taken.token)
     log.serve(["mail"], "dag/task")
     assert [one.processed for one in log.stats()] == [1]
+
+
+def test_who_looks_needs_select_alone(as_role, postgres_log):
+    publish(postgres_log, 2)
+    claim(postgres_log, limit=1)
+    desk = ActionLog(as_role(VIEWER)).desk
+    assert len(desk.list().items) == desk.overview().types[0].claimed + 1 == 2
+    assert desk.show(1).history.complete
+    assert desk.why(2).kind == "no_processor"
+    assert desk.plan().types[0].waiting == 2  # the lease, of the test's clock, has run out
+    assert desk.actions_of("us", "mails", "monday") == [1]
+    assert desk.decisions() == []
+    assert [check.name for check in desk.doctor().checks][-1] == "bloat"
+
+
+def test_who_decides_needs_no_ddl_and_deletes_nothing(as_role, postgres_log):
+    publish(postgres_log, 3)
+    desk = ActionLog(as_role(STEERER)).desk
+    assert desk.cancel([1, 2], by="ada").changed == 2
+    assert desk.requeue(1, by="ada").changed == 1
+    assert desk.run_now(3, by="ada").changed == 1
+    assert desk.pause("mail", by="ada")
+    assert desk.resume("mail", by="ada")
+    assert len(desk.decisions()) == 5
+
+
+def test_a_purge_needs_delete_on_two_tables(as_role, postgres_log, clock):
+    postgres_log.publish([Draft().type("mail").check()])
+    taken = postgres_log.claim_to_run(["mail"], 1, 60, Owner("run"))
+    postgres_log.settle(taken.token, [processed(taken.rows[0].id)], close=True)
+    clock.tick(days=60)
+    log = ActionLog(as_role(PURGER), clock=clock)
+    purged = log.purge(Retention({"*": {"processed": "P30D"}}))
+    assert (purged.actions.total(), purged.leases) == (1, 1)

@@ -63,7 +63,8 @@ def test_migrating_makes_the_tables_and_repeating_it_changes_nothing(engine):
     assert migrate.current_version(engine) is None
     assert migrate.migrate(engine) == migrate.newest_version()
     assert tables(engine) == {
-        "action_logs", "action_claims", "action_types", "action_schema_version",
+        "action_logs", "action_claims", "action_types", "action_decisions",
+        "action_schema_version",
     }  # fmt: skip
     assert_works(ActionLog(engine))
     assert migrate.migrate(engine) == migrate.check(engine) == migrate.newest_version()
@@ -135,7 +136,7 @@ def test_a_log_may_live_in_a_schema(postgres_engine):
         connection.exec_driver_sql("CREATE SCHEMA sales")
     migrate.migrate(postgres_engine, "sales.action_logs")
     assert tables(postgres_engine) == set()
-    assert len(tables(postgres_engine, "sales")) == 4
+    assert len(tables(postgres_engine, "sales")) == 5
     log = ActionLog(postgres_engine, "sales.action_logs")
     assert_works(log)
     assert migrate.check(postgres_engine, "sales.action_logs") == migrate.newest_version()
@@ -247,7 +248,7 @@ def test_an_autogenerate_does_not_see_our_tables(engine):
     migrate.migrate(engine)
     visible = migrate.keep_action_tables()
     here = {"schema_name": None}
-    assert [visible(name, "table", here) for name in sorted(tables(engine))] == [False] * 4
+    assert [visible(name, "table", here) for name in sorted(tables(engine))] == [False] * 5
     assert visible("orders", "table", here)
     assert visible("action_logs", "table", {"schema_name": "other"})
     assert visible("action_logs", "column", here)

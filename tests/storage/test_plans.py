@@ -10,7 +10,7 @@ import pytest
 from story import CLAIMER, RUNNER, execute, ids_of, publish
 
 from airflow_claim_dispatch.core.settlement import released
-from airflow_claim_dispatch.storage import claiming, leases, settling
+from airflow_claim_dispatch.storage import claiming, leases, retention, settling
 from airflow_claim_dispatch.storage.transaction import SqlAlchemyTransaction
 
 SERVED = [f"t{n}" for n in range(20)]
@@ -33,14 +33,14 @@ PARAMETERS = {
 }
 
 
-def prepared(log, template: str) -> tuple[str, str]:
+def prepared(log, template: str, parameters: dict = PARAMETERS) -> tuple[str, str]:
     """Return PREPARE and EXECUTE of a statement, with its parameters by number."""
     statement = log.dialect.render(template, log.names)
-    for number, name in enumerate(PARAMETERS, 1):
+    for number, name in enumerate(parameters, 1):
         statement = re.sub(rf"(?<!:):{name}\b", f"${number}", statement)
-    types = ", ".join(type_ for type_, _ in PARAMETERS.values())
-    values = ", ".join(value for _, value in PARAMETERS.values())
-    return f"PREPARE claim ({types}) AS {statement}", f"EXECUTE claim ({values})"
+    types = ", ".join(type_ for type_, _ in parameters.values())
+    values = ", ".join(value for _, value in parameters.values())
+    return f"PREPARE statement ({types}) AS {statement}", f"EXECUTE statement ({values})"
 
 
 def nodes(plan: dict):
@@ -49,12 +49,14 @@ def nodes(plan: dict):
         yield from nodes(child)
 
 
-def plan_of(connection, log, mode: str) -> list[dict]:
-    prepare, run = prepared(log, claiming._CLAIM)
+def plan_of(
+    connection, log, mode: str, template: str = claiming._CLAIM, parameters: dict = PARAMETERS
+) -> list[dict]:
+    prepare, run = prepared(log, template, parameters)
     connection.exec_driver_sql(f"SET LOCAL plan_cache_mode = {mode}")
     connection.exec_driver_sql(prepare)
     explained = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {run}").scalar_one()
-    connection.exec_driver_sql("DEALLOCATE claim")
+    connection.exec_driver_sql("DEALLOCATE statement")
     document = explained if isinstance(explained, list) else json.loads(explained)
     return list(nodes(document[0]["Plan"]))
 
@@ -84,6 +86,71 @@ def assert_reads_only_what_it_claims(plan: list[dict]) -> None:
     (locked,) = [node for node in plan if node["Node Type"] == "LockRows"]
     assert locked["Actual Rows"] * locked["Actual Loops"] == 1000
     assert locked["Plans"][0]["Node Type"] == "Index Scan"
+
+
+def test_a_purge_walks_along_the_primary_keys(postgres_log):
+    """One look at each row, whatever the plan's mode: no batch scans what others have seen."""
+    log = postgres_log
+    execute(log, FILL)
+    execute(log, LEASES)
+    for analyzed in (False, True):
+        if analyzed:
+            execute(log, "ANALYZE action_logs")
+            execute(log, "ANALYZE action_claims")
+        for mode in ("force_custom_plan", "force_generic_plan"):
+            with log.engine.connect() as connection:
+                actions = explained(connection, log, retention._DELETE, STRETCH, mode)
+                leases = explained(connection, log, retention._DELETE_LEASES, LEASE_STRETCH, mode)
+                connection.rollback()
+            assert looked_at(actions, "action_logs", "a") <= 5_000
+            assert looked_at(leases, "action_claims", "c") <= 100
+            # A lease's actions are looked up until one is found.
+            assert looked_at(leases, "action_logs", "a") <= 100 * 100
+
+
+LEASES = """
+    INSERT INTO action_claims
+           (token, kind, owner, try_number, action_ids, lease_until, closed_at, created_at)
+    SELECT lpad(to_hex(g), 32, '0')::uuid, 'run', g::text, 1,
+           ARRAY(SELECT i FROM generate_series(g * 100, g * 100 + 99) i),
+           '2026-01-01', '2026-01-01', '2026-01-01'
+      FROM generate_series(1, 2000) g
+"""
+
+STRETCH = {
+    "after": ("bigint", "100000"),
+    "last": ("bigint", "105000"),
+    "document": (
+        "text",
+        """'[{"type": "t1", "outcome": "processed", "ended_before": "2999-01-01T00:00Z"}]'""",
+    ),
+}
+LEASE_STRETCH = {
+    "after": ("uuid", f"'{1000:032x}'"),
+    "last": ("uuid", f"'{1100:032x}'"),
+    "closed_before": ("timestamptz", "'2026-03-01'"),
+    "document": ("text", "'[]'"),
+}
+
+
+def explained(connection, log, template: str, parameters: dict, mode: str) -> list[dict]:
+    prepare, run = prepared(log, template, parameters)
+    connection.exec_driver_sql(f"SET LOCAL plan_cache_mode = {mode}")
+    connection.exec_driver_sql(prepare)
+    plan = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {run}").scalar_one()
+    connection.exec_driver_sql("DEALLOCATE statement")
+    return list(nodes(plan[0]["Plan"]))
+
+
+def looked_at(plan: list[dict], table: str, alias: str) -> int:
+    """Count the rows of a table that a plan fetched; fail if it read all of them."""
+    scans = [n for n in plan if n.get("Relation Name") == table and n.get("Alias") == alias]
+    assert scans
+    assert not [node for node in scans if node["Node Type"] == "Seq Scan"]
+    return sum(
+        (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+        for node in scans
+    )
 
 
 UPDATES = """

@@ -5,7 +5,17 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from story import claim, claim_and_take, execute, publish, settle, stored, take
+from story import (
+    CLAIMER,
+    RUNNER,
+    claim,
+    claim_and_take,
+    execute,
+    publish,
+    settle,
+    stored,
+    take,
+)
 
 from airflow_claim_dispatch.core.settlement import (
     MAX_ERROR,
@@ -160,3 +170,20 @@ def test_a_thousand_are_settled_in_one_call(log):
 
 def test_a_settlement_is_a_value():
     assert processed(1) == Settlement(1, "processed")
+
+
+def test_a_deletion_that_is_repeated_after_a_lost_answer_is_no_loss(log):
+    publish(log, 2)
+    taken = log.claim_to_run(["mail"], 2, 60, RUNNER)
+    ends = [processed(row.id, keep=False) for row in taken.rows]
+    assert log.settle(taken.token, ends) == set()
+    assert log.settle(taken.token, ends) == set()
+    assert log.stats() == []
+
+
+def test_what_another_holds_is_not_deleted(log, clock):
+    (id_,) = publish(log)
+    late = log.claim_to_run(["mail"], 1, 60, RUNNER)
+    clock.tick(61)
+    log.claim_to_run(["mail"], 1, 60, CLAIMER)
+    assert log.settle(late.token, [processed(id_, keep=False)]) == {id_}

@@ -7,7 +7,9 @@ from datetime import timedelta
 import pytest
 from story import claim, claim_and_take, execute, new, publish, settle
 
+from airflow_claim_dispatch.core.flow import Flow, Rate
 from airflow_claim_dispatch.core.settlement import dead, processed, released, skipped
+from airflow_claim_dispatch.storage.limits import Standing
 
 
 def test_an_empty_log_has_no_counts(log):
@@ -82,6 +84,20 @@ def test_serving_does_not_end_a_pause(log, clock):
     clock.tick(minutes=5)
     log.serve(["mail"], "b")
     assert execute(log, "SELECT 1 FROM action_types WHERE paused_at IS NULL") == []
+
+
+def test_a_changed_flow_control_is_written_though_the_entry_is_fresh(log, clock):
+    a_minute = Rate(100, per=timedelta(minutes=1))
+    flow = Flow(limited_with="mail", max_in_flight=20, rate=a_minute, priority=5)
+    log.serve(["mail", "sms"], "a")
+    log.serve(["mail", "sms"], "a", {"mail": flow})
+    assert log.limits(["mail", "sms"]) == {"mail": Standing(flow, 0, 0, 0.0)}
+    first = served_at(log)
+    clock.tick(59)
+    log.serve(["mail", "sms"], "a", {"mail": flow})
+    assert served_at(log) == first
+    log.serve(["mail", "sms"], "a")
+    assert log.limits(["mail", "sms"]) == {}
 
 
 def served_at(log):

@@ -242,3 +242,80 @@ def test_a_run_that_was_stopped_before_it_began_runs_nothing(log: ActionLog):
     batch.stop()
     assert batch.run(taking(log)).as_dict() == {"released": 3}
     assert rows(log, "outcome", "fail_count") == [(None, 0)] * 3
+
+
+def test_a_processor_may_have_the_rows_of_its_successes_deleted(log: ActionLog):
+    @processor("mail", delete_on_success=True, max_attempts=1)
+    def once(action: Action) -> None:
+        if action.payload:
+            raise ValueError("no")
+
+    publish(log, 2)
+    publish(log, bad=1)
+    tally = batch_of(log, once).run(taking(log))
+    assert tally.as_dict() == {"processed": 2, "dead": 1}
+    assert rows(log, "id", "outcome") == [(3, "dead")]
+    assert open_leases(log) == 0
+
+
+@pytest.fixture
+def ledger(log: ActionLog):
+    """A table of an application beside the log."""
+    with log.engine.begin() as connection:
+        connection.execute(text("CREATE TABLE ledger (entry bigint)"))
+    yield lambda: [entry for (entry,) in _entries(log)]
+    with log.engine.begin() as connection:
+        connection.execute(text("DROP TABLE ledger"))
+
+
+def _entries(log: ActionLog):
+    with log.engine.connect() as connection:
+        return connection.execute(text("SELECT entry FROM ledger ORDER BY entry")).all()
+
+
+def _write(connection, action: Action) -> None:
+    connection.execute(text("INSERT INTO ledger VALUES (:id)"), {"id": action.id})
+
+
+def test_what_a_transactional_processor_writes_is_stored_with_its_acknowledgement(log, ledger):
+    @processor("mail", max_attempts=1)
+    def book(action: Action, connection) -> None:
+        _write(connection, action)
+        if action.payload:
+            raise RAISED[action.payload["raise"]]
+
+    publish(log, 2)
+    for name in ("error", "skip", "snooze"):
+        publish(log, **{"raise": name})
+    tally = batch_of(log, book).run(taking(log))
+    assert tally.as_dict() == {"processed": 2, "dead": 1, "skipped": 1, "released": 1}
+    assert rows(log, "outcome") == ["processed", "processed", "dead", "skipped", None]
+    assert ledger() == [1, 2]
+
+
+def test_what_a_transactional_processor_writes_is_undone_when_its_claim_was_lost(log, ledger):
+    @processor("mail")
+    def book(action: Action, connection) -> None:
+        if action.id == 1:
+            with log.engine.begin() as other:
+                other.execute(text("UPDATE action_claims SET lease_until = '2000-01-01 00:00:00'"))
+            log.claim_to_run(["mail"], 10, 60, Owner("another"))
+        _write(connection, action)
+
+    if log.dialect.name == "sqlite":
+        pytest.skip("the transaction that runs is the only writer: nobody can take its claim")
+    publish(log, 1)
+    tally = batch_of(log, book).run(taking(log))
+    assert tally.as_dict() == {"lost": 1}
+    assert ledger() == []
+
+
+def test_a_commit_that_fails_is_a_failure_of_its_action(log, ledger):
+    @processor("mail")
+    def book(action: Action, connection) -> None:
+        _write(connection, action)
+        connection.execute(text("SELECT no_such_column FROM ledger"))
+
+    publish(log, 1)
+    assert batch_of(log, book).run(taking(log)).as_dict() == {"retried": 1}
+    assert ledger() == []

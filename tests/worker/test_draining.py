@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from scenes import publish, rows
 
 from airflow_claim_dispatch.core.action import Action
 from airflow_claim_dispatch.core.errors import InvalidSetting
+from airflow_claim_dispatch.core.flow import Rate
 from airflow_claim_dispatch.core.processor import Processor, Processors
 from airflow_claim_dispatch.core.settlement import Reject
 from airflow_claim_dispatch.decorators import processor
@@ -68,3 +71,26 @@ def test_who_starts_a_run_can_stop_it(log: ActionLog):
     publish(log, 3)
     report = run_due(log, Processors(send), 100, on_start=BatchRun.stop)
     assert report == {"claimed": 3, "dispatched": 3, "failed": 0, "released": 3}
+
+
+def test_who_says_whom_the_types_are_served_by_keeps_to_their_limits_from_the_first_run(log):
+    @processor("mail", rate=Rate(3, per=timedelta(days=1)))
+    def rated(action: Action) -> None:
+        pass
+
+    publish(log, 5)
+    assert run_due(log, Processors(rated), 100, served_by="us")["claimed"] == 3
+    assert run_due(log, Processors(rated), 100, served_by="us")["claimed"] == 0
+    assert [one.served_by for one in log.stats()] == ["us"]
+    # Taken out of the code, it is gone.
+    assert run_due(log, Processors(send), 100, served_by="us")["claimed"] == 2
+
+
+def test_of_what_takes_long_no_more_is_claimed_than_starts_in_a_third_of_the_lease(log):
+    @processor("mail", expected_duration=timedelta(seconds=5))
+    def slow(action: Action) -> None:
+        pass
+
+    publish(log, 10)
+    assert run_due(log, Processors(slow), 100, lease=60)["claimed"] == 4
+    assert run_due(log, Processors(slow), 2, lease=60)["claimed"] == 2

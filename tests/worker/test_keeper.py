@@ -66,6 +66,7 @@ def test_a_result_is_written_within_a_second(ledger):
 
 def test_a_hundred_results_are_written_at_once(ledger, monkeypatch):
     monkeypatch.setattr(keepers, "FLUSH_SECONDS", 3600)
+    monkeypatch.setattr(keepers, "FLUSH_REST", 0)
     with Keeper(ledger, 3600) as keeper:
         for id_ in range(100):
             keeper.settle("t", processed(id_))

@@ -9,6 +9,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import pytest
 from crew import said
 from scenes import TimeIsUpError, alarm, batch_of, eventually, publish, rows, start, taking
 
@@ -57,6 +58,8 @@ def test_sigterm_at_any_moment_loses_and_repeats_nothing(sqlite_log: ActionLog):
         _settled_or_free(sqlite_log, ran, held=0)
 
 
+# Python drops what is raised while its garbage collector calls back.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_timeout_at_any_moment_of_a_run_loses_nothing(sqlite_log: ActionLog):
     ran: list[int] = []
 

@@ -1,0 +1,208 @@
+"""The resident shape: claim, run and settle in a loop, one batch ahead."""
+
+from __future__ import annotations
+
+import logging
+import queue
+from datetime import timedelta
+from functools import partial
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from airflow_claim_dispatch.core.settlement import released
+from airflow_claim_dispatch.storage import claiming, leases, serving
+from airflow_claim_dispatch.storage.claiming import Taken
+from airflow_claim_dispatch.storage.marks import Marks
+from airflow_claim_dispatch.storage.outlook import look
+from airflow_claim_dispatch.storage.transaction import Transaction
+from airflow_claim_dispatch.storage.wakeup import SOON
+from airflow_claim_dispatch.worker.batch import BatchRun
+from airflow_claim_dispatch.worker.bell import Bell
+from airflow_claim_dispatch.worker.keeper import Tally
+
+if TYPE_CHECKING:
+    from airflow_claim_dispatch.core.execution import Execution
+    from airflow_claim_dispatch.core.processor import Processors
+    from airflow_claim_dispatch.storage.action_log import ActionLog
+    from airflow_claim_dispatch.storage.leases import Owner
+
+log = logging.getLogger(__name__)
+
+#: What is claimed before it is known how long an action takes.
+_FIRST = 10
+#: A claim may grow by this much over the last one.
+_GROWTH = 10
+#: Seconds of rest where others are about to claim what is due, and after a claim that failed.
+_REST = 0.05
+_REST_AFTER_ERROR = 1.0
+#: Seconds of sleep at most where nobody can ring.
+_POLL_SECONDS = 1.0
+#: Seconds after which a waiting thread looks whether there is still something to wait for.
+_GLANCE = 0.1
+#: Seconds between two lines of progress in the log, and between two notes of who serves a type.
+_REPORT_SECONDS = 10.0
+_SERVE_SECONDS = 60.0
+
+
+class Resident(BatchRun):
+    """Stays, and runs what becomes due.
+
+    While a batch runs, the keeper settles the one before and claims the one after, in one
+    transaction. No more is claimed than will start within a third of the lease at the pace of the
+    last batch.
+
+    :param limit: actions of a claim at most; a resident holds two claims at most.
+    :param lease: seconds.
+    :param served_by: under which name the types are noted as served; None to note nothing.
+    :param listens: False where connections cannot LISTEN; then sleeps are a second at most.
+    """
+
+    def __init__(
+        self,
+        action_log: ActionLog,
+        processors: Processors,
+        owner: Owner,
+        lease: float,
+        execution: Execution,
+        *,
+        limit: int,
+        served_by: str | None = None,
+        listens: bool = True,
+    ) -> None:
+        super().__init__(action_log, processors, owner, lease, execution)
+        self._limit = limit
+        self._amount = self._asked = min(limit, _FIRST)
+        self._marks = Marks()
+        self._is_asking = self._has_claimed = False
+        self._ended: list[str] = []  # leases of batches that have run
+        self._ending: tuple[str, ...] = ()
+        self._served_by = served_by
+        self._served_at = -inf
+        self._bell = Bell(action_log, listens=listens)
+        self._reported_at = monotonic()
+        self._reported = 0
+
+    def stay(self, seconds: float | None) -> Tally:
+        """Run what is due and what becomes due for ``seconds``, or until ``stop()``."""
+        return self._work(inf if seconds is None else monotonic() + seconds, drains=False)
+
+    def drain(self) -> Tally:
+        """Run what is due until nothing is, or until ``stop()``."""
+        return self._work(inf, drains=True)
+
+    def stop(self) -> None:
+        """Release what has not started and write what has ended; safe in a signal handler."""
+        self._stopped = True
+        self._bell.ring()
+        self._release_arrived()
+        super().stop()
+        if self._release_arrived():  # that was on its way
+            super().stop()
+
+    def _work(self, end: float, *, drains: bool) -> Tally:
+        with self._bell, self._keeper, self._stoppable():
+            while not self._stopped and monotonic() < end:
+                if not self._is_asking:
+                    self._ask()
+                taken = self._next_batch()
+                if taken is None:
+                    self._bell.wait(_REST_AFTER_ERROR)
+                elif taken.amount:
+                    self._run_batch(taken, is_last=monotonic() >= end)
+                elif self._ended:
+                    pass  # a limit was full with what has ended meanwhile: ask again
+                elif drains:
+                    break
+                else:
+                    self._sleep(end)
+                self._report()
+            self._keeper.flush()
+            self._release_arrived()
+        return self._keeper.tally
+
+    def _ask(self) -> None:
+        self._is_asking = True
+        self._ending = tuple(self._ended)
+        self._asked = self._amount
+        self._keeper.claim(partial(self._claim, self._asked), self._ending)
+
+    def _claim(self, amount: int, tx: Transaction) -> Taken:
+        """On the keeper's thread."""
+        if not self._has_claimed:
+            leases.break_earlier_tries(tx, self._owner)
+        types = self._types(tx)
+        if self._served_by is not None and monotonic() >= self._served_at + _SERVE_SECONDS:
+            serving.serve(tx, types, self._served_by, self._processors.flows(types))
+            self._served_at = monotonic()
+        return claiming.claim_to_run(tx, types, amount, self._lease, self._owner, self._marks)
+
+    def _types(self, tx: Transaction) -> tuple[str, ...]:
+        return self._processors.among(
+            claiming.pending_types(tx) if self._processors.prefixes else ()
+        )
+
+    def _next_batch(self) -> Taken | None:
+        """Wait for what was asked for; None if there is none to run."""
+        while self._is_asking:
+            try:
+                answer = self._keeper.arrived.get(timeout=_GLANCE)
+            except queue.Empty:
+                continue  # or stop() has released it
+            self._is_asking = False
+            if isinstance(answer, Taken):
+                self._has_claimed = True
+                del self._ended[: len(self._ending)]
+                return answer
+            self._marks = Marks()
+        return None
+
+    def _run_batch(self, taken: Taken, *, is_last: bool) -> None:
+        if len(taken.rows) >= self._asked and not is_last and not self._stopped:
+            self._ask()
+        since = monotonic()
+        self._run_taken(taken)
+        self._ended.append(taken.token)
+        pace = taken.amount / max(monotonic() - since, 1e-6)
+        # Half of what may start within a third of the lease, for the claim ahead is another half.
+        startable = int(pace * self._lease / 6)
+        self._amount = max(1, min(self._limit, self._amount * _GROWTH, startable))
+
+    def _sleep(self, end: float) -> None:
+        """Until something is due, somebody rings, or the time is up."""
+        try:
+            outlook = self._log.transact(lambda tx: look(tx, self._types(tx)), writes=False)
+        except Exception:
+            log.warning("Could not look what is due, trying again soon.", exc_info=True)
+            self._bell.wait(_REST_AFTER_ERROR)
+            return
+        seconds = SOON if outlook.next_in is None else outlook.next_in
+        if outlook.claimable:  # just now, or others are about to claim it
+            seconds = _REST
+        elif not self._bell.hears:
+            seconds = min(seconds, _POLL_SECONDS)
+        self._bell.wait(min(seconds, end - monotonic()))
+
+    def _release_arrived(self) -> bool:
+        """Give back, uncounted, a batch that was claimed ahead."""
+        try:
+            answer = self._keeper.arrived.get_nowait()
+        except queue.Empty:
+            return False
+        self._is_asking = False
+        if not isinstance(answer, Taken):
+            return False
+        for claim in answer.claims:
+            for row in claim.rows:
+                self._keeper.settle(claim.token, released(row.id, timedelta(0), failed=False))
+        return True
+
+    def _report(self) -> None:
+        now = monotonic()
+        if now < self._reported_at + _REPORT_SECONDS:
+            return
+        counts = self._keeper.tally.as_dict()
+        ran = sum(counts.values())
+        pace = (ran - self._reported) / (now - self._reported_at)
+        log.info("Settled so far: %s; lately %.1f a second.", counts or "nothing", pace)
+        self._reported, self._reported_at = ran, now

@@ -1,0 +1,331 @@
+"""The resident: claims, runs and settles in a loop, one batch ahead, until its time is up."""
+
+from __future__ import annotations
+
+import random
+import threading
+from datetime import timedelta
+from time import monotonic
+
+import pytest
+from scenes import STOPPABLE, Outage, alarm, eventually, open_leases, publish, rows
+from sqlalchemy import text
+
+from airflow_claim_dispatch.core.action import Action
+from airflow_claim_dispatch.core.draft import Draft
+from airflow_claim_dispatch.core.flow import Flow
+from airflow_claim_dispatch.core.processor import Processor, Processors
+from airflow_claim_dispatch.core.settlement import Reject, Retry, Snooze
+from airflow_claim_dispatch.decorators import processor
+from airflow_claim_dispatch.storage import claiming
+from airflow_claim_dispatch.storage.action_log import ActionLog
+from airflow_claim_dispatch.storage.leases import Owner
+from airflow_claim_dispatch.worker.resident import Resident
+
+ME = Owner("us/mails/monday/stay/0")
+
+moments = random.Random(2)  # noqa: S311  the same moments in every run
+
+
+def resident_of(
+    log: ActionLog, *processors: Processor, limit: int = 100, lease: float = 60, owner: Owner = ME
+) -> Resident:
+    return Resident(log, Processors(processors), owner, lease, STOPPABLE, limit=limit)
+
+
+@processor("mail")
+def send(action: Action) -> None:
+    """Raise what the payload says."""
+    if "reject" in action.payload:
+        raise Reject("never")
+    if "retry" in action.payload and not action.fail_count:
+        raise Retry(timedelta(seconds=0.2))
+    if "snooze" in action.payload and action.attempts == 1:
+        raise Snooze(timedelta(seconds=0.2))
+
+
+@pytest.fixture
+def live(url: str):
+    """A log by its own clock."""
+    log = ActionLog(url)
+    yield log
+    log.engine.dispose()
+
+
+def staying(resident: Resident, seconds: float | None = 30):
+    """Let the resident stay on a thread of its own; return the thread."""
+    thread = threading.Thread(target=resident.stay, args=(seconds,))
+    thread.start()
+    return thread
+
+
+def test_what_is_due_is_drained_in_batches_that_grow(log: ActionLog):
+    publish(log, 250)
+    sizes: list[int] = []
+    exchange = log.exchange
+
+    def noted(*arguments):
+        lost, taken = exchange(*arguments)
+        sizes.append(len(taken.rows))
+        return lost, taken
+
+    log.exchange = noted  # type: ignore[method-assign]
+    assert resident_of(log, send).drain().as_dict() == {"processed": 250}
+    assert sizes[:4] == [10, 10, 100, 100]
+    assert rows(log, "outcome") == ["processed"] * 250
+    assert open_leases(log) == 0
+
+
+def test_the_next_batch_is_claimed_while_one_runs(log: ActionLog):
+    held: list[int] = []
+
+    @processor("mail")
+    def look(action: Action) -> None:
+        if action.id == 1:
+            eventually(lambda: open_leases(log) == 2)
+            held.append(sum(token is not None for token in rows(log, "claim_token")))
+
+    publish(log, 30)
+    resident_of(log, look).drain()
+    assert held == [20]
+
+
+def test_it_holds_no_more_than_can_start_within_a_third_of_its_lease(log: ActionLog):
+    """An action takes a twentieth of a second: of a lease of 1.2 s, a third is enough for eight."""
+    held: list[int] = []
+
+    @processor("mail")
+    def slow(action: Action) -> None:
+        threading.Event().wait(0.05)
+        held.append(sum(t is not None for t, o in rows(log, "claim_token", "outcome") if not o))
+
+    publish(log, 40)
+    assert resident_of(log, slow, lease=1.2).drain().as_dict() == {"processed": 40}
+    assert max(held[20:]) <= 8
+
+
+def test_results_failures_and_suspects_end_as_in_a_mapped_task(live: ActionLog):
+    publish(live, 2)
+    publish(live, reject=1)
+    publish(live, retry=1)
+    publish(live, snooze=1)
+    resident = resident_of(live, send)
+    thread = staying(resident)
+    eventually(lambda: rows(live, "outcome") == ["processed"] * 2 + ["dead"] + ["processed"] * 2)
+    resident.stop()
+    thread.join()
+    assert rows(live, "attempts", "fail_count") == [(1, 0), (1, 0), (1, 1), (2, 1), (2, 0)]
+    assert open_leases(live) == 0
+
+
+def test_what_was_left_by_an_earlier_try_is_taken_over_at_once(log: ActionLog):
+    publish(log, 3)
+    log.claim_to_run(["mail"], 10, 3600, ME)
+    again = Owner(ME.name, try_number=2)
+    assert resident_of(log, send, owner=again).drain().as_dict() == {"processed": 3}
+    assert rows(log, "expiries", "fail_count") == [(1, 0)] * 3
+    assert open_leases(log) == 0
+
+
+def test_what_others_hold_is_left_to_them(log: ActionLog):
+    publish(log, 3)
+    log.claim_to_run(["mail"], 2, 3600, Owner("somebody else"))
+    assert resident_of(log, send).drain().as_dict() == {"processed": 1}
+
+
+def test_it_stays_for_its_time_and_no_longer(live: ActionLog):
+    started = monotonic()
+    assert resident_of(live, send).stay(0.3).as_dict() == {}
+    assert 0.3 <= monotonic() - started < 3
+
+
+def test_it_wakes_when_something_is_published(postgres_url: str):
+    """Nothing is in sight: without a ring it would sleep for fifteen seconds."""
+    log = ActionLog(postgres_url)
+    resident = resident_of(log, send)
+    thread = staying(resident)
+    eventually(lambda: resident._bell.hears)
+    threading.Event().wait(0.3)
+    published = monotonic()
+    publish(log)
+    eventually(lambda: rows(log, "outcome") == ["processed"], 5)
+    assert monotonic() - published < 3
+    resident.stop()
+    thread.join()
+    log.engine.dispose()
+
+
+def test_it_wakes_when_something_becomes_due(live: ActionLog):
+    ran: list[float] = []
+
+    @processor("mail")
+    def note(action: Action) -> None:
+        ran.append(monotonic())
+
+    new = Draft().type("mail").eligible_at(timedelta(seconds=0.7)).check()
+    published = monotonic()
+    live.publish([new])
+    resident = resident_of(live, note)
+    thread = staying(resident)
+    eventually(lambda: ran)
+    assert 0.65 < ran[0] - published < 1.5
+    resident.stop()
+    thread.join()
+
+
+def test_it_is_told_to_end_while_it_sleeps(live: ActionLog):
+    resident = resident_of(live, send)
+    thread = staying(resident, None)
+    threading.Event().wait(0.2)
+    told = monotonic()
+    resident.stop()
+    thread.join()
+    assert monotonic() - told < 3
+
+
+def test_what_was_claimed_ahead_is_released_at_the_end(log: ActionLog):
+    @processor("mail")
+    def stop(action: Action) -> None:
+        if action.id == 3:
+            eventually(lambda: open_leases(log) == 2)
+            resident.stop()
+
+    publish(log, 30)
+    resident = resident_of(log, stop)
+    assert resident.drain().as_dict() == {"processed": 3, "released": 17}
+    assert rows(log, "claim_token")[3:] == [None] * 27
+    assert set(rows(log, "fail_count")) == {0}
+    assert open_leases(log) == 0
+
+
+def test_sigterm_at_any_moment_loses_and_repeats_nothing(sqlite_log: ActionLog):
+    ran: list[int] = []
+
+    @processor("mail")
+    def send(action: Action) -> None:
+        ran.append(action.id)
+
+    for _ in range(15):
+        publish(sqlite_log, 100)
+        resident = resident_of(sqlite_log, send)
+        with alarm(moments.uniform(0.0001, 0.05), lambda *_: resident.stop()):  # noqa: B023
+            resident.drain()
+        done = [id_ for id_, outcome in rows(sqlite_log, "id", "outcome") if outcome]
+        assert sorted(ran) == done
+        assert not [t for t, o in rows(sqlite_log, "claim_token", "outcome") if t and not o]
+        assert open_leases(sqlite_log) == 0
+
+
+def test_it_outlives_a_database_that_goes_away(live: ActionLog):
+    outage = Outage(live)
+
+    @processor("mail")
+    def send(action: Action) -> None:
+        if action.id == 15:
+            outage.on = True
+            threading.Timer(0.3, setattr, (outage, "on", False)).start()
+
+    publish(live, 60)
+    resident = resident_of(live, send)
+    thread = staying(resident)
+    eventually(lambda: outage.refused)
+    eventually(lambda: not outage.on and rows(live, "outcome") == ["processed"] * 60)
+    resident.stop()
+    thread.join()
+    assert set(rows(live, "attempts")) == {1}
+    assert open_leases(live) == 0
+
+
+def test_it_hears_again_after_the_listening_connection_was_cut(postgres, postgres_url: str):
+    log = ActionLog(postgres_url)
+    database = log.engine.url.database
+    resident = resident_of(log, send)
+    thread = staying(resident)
+    eventually(lambda: resident._bell.hears)
+    postgres.run(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        f" WHERE datname = '{database}' AND query LIKE 'LISTEN%'"
+    )
+    publish(log, 2)
+    eventually(lambda: rows(log, "outcome") == ["processed"] * 2)
+    resident.stop()
+    thread.join()
+    log.engine.dispose()
+
+
+def test_a_type_that_is_paused_waits_until_it_is_resumed(live: ActionLog):
+    def say(statement: str) -> None:
+        with live.engine.begin() as connection:
+            connection.execute(text(statement))
+
+    say("INSERT INTO action_types (type, paused_at) VALUES ('mail', '2026-01-01 00:00:00')")
+    publish(live)
+    resident = resident_of(live, send)
+    assert resident.stay(0.3).as_dict() == {}
+    say("UPDATE action_types SET paused_at = NULL")
+    assert resident_of(live, send).drain().as_dict() == {"processed": 1}
+
+
+def test_who_serves_a_type_is_noted(log: ActionLog):
+    resident = Resident(
+        log, Processors(send), ME, 60, STOPPABLE, limit=10, served_by="us/mails/stay"
+    )
+    resident.drain()
+    with log.engine.connect() as connection:
+        served = connection.execute(text("SELECT type, served_by FROM action_types")).all()
+    assert [tuple(row) for row in served] == [("mail", "us/mails/stay")]
+
+
+def test_what_lies_behind_a_low_water_mark_is_swept_up(postgres_log: ActionLog):
+    """A row that is published late, for an earlier time, while the claims come back full."""
+    log = postgres_log
+    publish(log, 20)
+    marks = claiming.Marks()
+
+    def claim(limit: int) -> list[int]:
+        taken = log.transact(lambda tx: claiming.claim_to_run(tx, ["mail"], limit, 60, ME, marks))
+        return [row.id for row in taken.rows]
+
+    assert claim(5) == [1, 2, 3, 4, 5]
+    log.publish([Draft().type("mail").eligible_at(log.clock() - timedelta(hours=1)).check()])
+    assert claim(5) == [6, 7, 8, 9, 10]
+    marks._swept_at -= 10
+    assert claim(5) == [21, 11, 12, 13, 14]
+    log.publish([Draft().type("mail").eligible_at(log.clock() - timedelta(hours=1)).check()])
+    assert claim(10) == [22, 15, 16, 17, 18, 19, 20]
+
+
+def test_a_limit_that_its_own_batch_fills_holds_it_up_no_longer_than_that_batch(log: ActionLog):
+    running, most = set(), []
+
+    @processor("mail", max_in_flight=2)
+    def limited(action: Action) -> None:
+        running.add(action.id)
+        in_flight = log.limits(["mail"])["mail"].in_flight
+        most.append(in_flight)
+
+    publish(log, 10)
+    resident = Resident(
+        log, Processors(limited), ME, 60, STOPPABLE, limit=2, served_by="us/mails/stay"
+    )
+    assert resident.drain().as_dict() == {"processed": 10}
+    assert len(running) == 10
+    assert set(most) <= {1, 2}
+
+
+def test_a_resident_whose_type_is_limited_while_it_stays_keeps_to_that_from_its_next_claim(live):
+    """Its low-water marks are of a time without limits."""
+    log = live
+    publish(log, 30)
+    resident = resident_of(log, send, limit=10)
+    thread = staying(resident)
+    try:
+        eventually(lambda: rows(log, "outcome").count("processed") == 30)
+        log.serve(["mail"], "us", {"mail": Flow(limited_with="mail", max_in_flight=1)})
+        others = log.claim_to_run(["mail"], 1, 60, Owner("others"))
+        assert others.amount == 0
+        publish(log, 5)
+        eventually(lambda: rows(log, "outcome").count("processed") == 35)
+    finally:
+        resident.stop()
+        thread.join(10)
