@@ -96,3 +96,14 @@ with DAG(
     ClaimSensor(
         task_id="wait", processors=waiting, deferrable=True, poke_interval=1
     ) >> claim_and_run(waiting)
+
+resident = processor_of("resident")
+with DAG(
+    "resident",
+    schedule="@continuous",
+    start_date=LONG_AGO,
+    max_active_runs=1,
+    is_paused_upon_creation=True,
+    default_args={"executor": "LocalExecutor"},
+):
+    resident.stay(timedelta(hours=1), lease=timedelta(minutes=5), retry_delay=timedelta(seconds=2))
