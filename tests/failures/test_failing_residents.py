@@ -13,9 +13,9 @@ from matrix import interrupted, long, wait_until
 pytestmark = [pytest.mark.xdist_group("failures"), long]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def matrix(matrix):
-    """The matrix while a resident stays."""
+    """The matrix while a resident stays: the same for all tests, or the next one."""
     matrix.airflow.rest.pause("resident", paused=False)
     yield matrix
     matrix.airflow.rest.pause("resident", paused=True)
