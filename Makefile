@@ -20,7 +20,7 @@ CORE_TESTS := tests/core tests/storage tests/worker tests/model tests/fuzz
 REST := $(filter-out $(CORE_TESTS) tests/conftest.py tests/__pycache__,$(wildcard tests/*))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo airflow test test-airflow lint test-core test-lowest test-docker prove soak bench screenshots build pins clean
+.PHONY: help demo airflow test test-airflow lint test-core test-lowest test-docker prove soak failures bench screenshots build pins clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -62,6 +62,9 @@ prove: $(DEV)/.ready  ## the protocol's model against both databases, 10,000 ste
 
 soak: $(DEV)/.ready  ## eight processes at work while everything goes wrong (SECONDS=120)
 	@$(DEV)/bin/python -m soak --seconds $(or $(SECONDS),120)
+
+failures: $(DEV)/.ready  ## everything that can happen to a real Airflow, and what recovers the actions
+	@FAILURES=all $(DEV)/bin/python -m pytest --timeout 300 $(PYTEST_ARGS) tests/failures
 
 bench: $(BENCH)/.ready  ## speed beside peers and the raw limits, as ratios (BENCH_ARGS=--quick)
 	@$(BENCH)/bin/python -m benchmarks $(BENCH_ARGS)

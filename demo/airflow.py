@@ -86,9 +86,9 @@ class Airflow:
         command = _airflow(*COMPONENTS[component])
         self.processes.start(component, command, environment=self.environment)
 
-    def kill(self, component: str) -> None:
-        """End a component at once, with everything that it started."""
-        self.processes.kill(component)
+    def kill(self, component: str, *, alone: bool = False) -> None:
+        """End a component at once, with everything that it started or ``alone``."""
+        self.processes.kill(component, alone=alone)
 
     def wait_until_healthy(self, timeout: float = 180) -> None:
         """Wait until every component has reported. Raises ProcessError."""

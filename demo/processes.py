@@ -94,10 +94,16 @@ class Processes:
             if process.poll() is not None:
                 raise ProcessError(f"{name} ended with {process.returncode}\n{self.tail(name)}")
 
-    def kill(self, name: str) -> None:
-        """End ``name`` and what it started at once, as a crash of its machine would."""
+    def kill(self, name: str, *, alone: bool = False) -> None:
+        """End ``name`` and what it started at once, as a crash of its machine would.
+
+        ``alone`` leaves what it started, until ``end()``.
+        """
         process = self._running.pop(name)
-        end_sessions([process.pid], signal.SIGKILL)
+        if alone:
+            process.kill()
+        else:
+            end_sessions([process.pid], signal.SIGKILL, grace=0)
         process.wait()
 
     def end(self) -> None:
@@ -107,6 +113,10 @@ class Processes:
         for process in self._running.values():
             process.wait()
         self._running.clear()
+
+    def pid(self, name: str) -> int:
+        """Return the process id of ``name``."""
+        return self._running[name].pid
 
     def log(self, name: str) -> Path:
         """Return the file with the output of ``name``."""
