@@ -17,7 +17,8 @@ PYTEST := -m pytest --numprocesses $(JOBS) --maxprocesses 4 --dist loadgroup --t
 SOURCES := $(wildcard airflow_claim_dispatch benchmarks dags demo soak tests)
 # What needs no Airflow is tested where there is none.
 CORE_TESTS := tests/core tests/storage tests/worker tests/model tests/fuzz
-REST := $(filter-out $(CORE_TESTS) tests/conftest.py tests/__pycache__,$(wildcard tests/*))
+# The failure matrix takes long, and an Airflow of its own: `make failures`.
+REST := $(filter-out $(CORE_TESTS) tests/failures tests/conftest.py tests/__pycache__,$(wildcard tests/*))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo airflow test test-airflow lint test-core test-lowest test-docker prove soak failures bench screenshots build pins clean
