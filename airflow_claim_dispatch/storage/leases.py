@@ -43,8 +43,13 @@ _CLOSE = """
 _EXPIRED = """
     SELECT {text:token}, kind, owner, action_ids FROM {claims}
      WHERE closed_at IS NULL AND lease_until <= {now}
+       AND (kind <> 'job' OR CAST(:asked AS int) = 1 OR lease_until <= {after::job_patience})
      ORDER BY lease_until, token LIMIT :limit {skip_locked}
 """
+
+#: Seconds beyond its end for which a job's lease is left to those who ask Airflow first: a job that
+#: waits elsewhere renews nothing. A day, as ``max_lease`` is unless it is set.
+_JOB_PATIENCE = 86_400
 
 # Only who ran alone is known to have ended its worker.
 _FREE = """
@@ -115,9 +120,13 @@ def reclaim(tx: Transaction, among: Collection[str] | None = None) -> int:
     """Break the leases that have expired and return how many actions are free again.
 
     A lease that another claimer is breaking, or that is just being renewed, is left to them; so
-    are all but those ``among``, if some are named.
+    are all but those ``among``, whose owners were asked about. Who has asked nobody leaves the
+    leases of jobs, for a day, to those who do.
     """
-    expired = tx.rows(_EXPIRED, limit=RECLAIM_AT_ONCE)
+    asked = among is not None
+    expired = tx.rows(
+        _EXPIRED, limit=RECLAIM_AT_ONCE, asked=int(asked), job_patience=-_JOB_PATIENCE
+    )
     breakable = [_lease(tx, row) for row in expired if among is None or row[0] in among]
     return sum(len(break_lease(tx, lease)) for lease in breakable)
 

@@ -10,6 +10,7 @@ from story import at_once, claim, execute, ids_of, open_leases, publish, settle,
 from airflow_claim_dispatch.core.settlement import dead, processed, released, skipped
 from airflow_claim_dispatch.storage.jobs import _JOBS as JOBS
 from airflow_claim_dispatch.storage.leases import Owner
+from airflow_claim_dispatch.storage.vouching import Vouching
 
 TASK = "us/mails/monday/run/0"
 NOW = timedelta(0)
@@ -110,10 +111,25 @@ def test_a_later_try_without_an_earlier_lease_gets_nothing_that_is_not_of_its_cl
     assert take(log, token, 2, number=2).rows == []
 
 
+def test_who_asks_nobody_leaves_an_expired_job_to_those_who_ask(log, token, clock):
+    """A resident beside a job that was deferred would else break its lease every time."""
+    taken = take(log, token)
+    clock.tick(61)
+    assert log.claim_to_run(["mail"], 10, 60, Owner("a resident")).rows == []
+    assert settle(log, taken.token, processed(1)) == set()
+
+
+def test_a_job_that_nobody_asks_about_for_a_day_is_free_again(log, token, clock):
+    take(log, token)
+    clock.tick(61 + 86_400)
+    assert ids_of(log.claim_to_run(["mail"], 10, 60, Owner("a resident")).rows) == [1]
+
+
 def test_an_expired_job_has_failed_alone(log, token, clock):
     take(log, token)
     clock.tick(61)
-    claim(log, owner=Owner("us/mails/tuesday/claim/-1"))
+    nobody_lives = Vouching(lambda _: False, 3600)
+    log.claim(["mail"], 10, 60, Owner("us/mails/tuesday/claim/-1"), nobody_lives)
     assert stored(log, 1, "fail_count", "expiries") == (1, 1)
 
 
