@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import queue
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from math import inf
@@ -99,6 +100,9 @@ class Resident(BatchRun):
         super().stop()
         if self._release_arrived():  # that was on its way
             super().stop()
+        # Whoever waits for an answer, interrupted by this for longer than the timeout, would else
+        # wait for ever: up to Python 3.12, SimpleQueue.get() goes on without one.
+        self._keeper.arrived.put(InterruptedError("told to end"))
 
     def _work(self, end: float, *, drains: bool) -> Tally:
         with self._bell, self._keeper, self._stoppable():
@@ -182,18 +186,21 @@ class Resident(BatchRun):
         self._bell.wait(min(seconds, end - monotonic()))
 
     def _release_arrived(self) -> bool:
-        """Give back, uncounted, a batch that was claimed ahead."""
-        try:
-            answer = self._keeper.arrived.get_nowait()
-        except queue.Empty:
-            return False
-        self._is_asking = False
-        if not isinstance(answer, Taken):
-            return False
-        for claim in answer.claims:
+        """Give back, uncounted, what was claimed ahead; say whether there was some."""
+        has_any = False
+        with suppress(queue.Empty):
+            while True:
+                answer = self._keeper.arrived.get_nowait()
+                self._is_asking = False
+                if isinstance(answer, Taken):
+                    has_any = True
+                    self._release_taken(answer)
+        return has_any
+
+    def _release_taken(self, taken: Taken) -> None:
+        for claim in taken.claims:
             for row in claim.rows:
                 self._keeper.settle(claim.token, released(row.id, timedelta(0), failed=False))
-        return True
 
     def _report(self) -> None:
         now = monotonic()

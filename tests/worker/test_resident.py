@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import threading
 from datetime import timedelta
 from time import monotonic
@@ -213,6 +214,27 @@ def test_sigterm_at_any_moment_loses_and_repeats_nothing(sqlite_log: ActionLog):
         assert sorted(ran) == done
         assert not [t for t, o in rows(sqlite_log, "claim_token", "outcome") if t and not o]
         assert open_leases(sqlite_log) == 0
+
+
+def test_who_takes_long_to_end_what_it_holds_is_not_waited_for_for_ever(sqlite_log: ActionLog):
+    """The signal comes while the next batch is waited for, and is handled for half a second."""
+    exchange = sqlite_log.exchange
+
+    def slow(*arguments):
+        threading.Event().wait(0.05)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
+        threading.Event().wait(0.5)
+        return exchange(*arguments)
+
+    sqlite_log.exchange = slow  # type: ignore[method-assign]
+    resident = resident_of(sqlite_log, send)
+    rescue = threading.Timer(10, resident._keeper.arrived.put, (TimeoutError("for ever"),))
+    rescue.start()
+    started = monotonic()
+    with alarm(20, lambda *_: resident.stop()):
+        resident.drain()
+    rescue.cancel()
+    assert monotonic() - started < 5
 
 
 def test_it_outlives_a_database_that_goes_away(live: ActionLog):
