@@ -15,7 +15,7 @@ from airflow_claim_dispatch.core.settlement import released
 from airflow_claim_dispatch.storage import claiming, leases, serving
 from airflow_claim_dispatch.storage.claiming import Taken
 from airflow_claim_dispatch.storage.marks import Marks
-from airflow_claim_dispatch.storage.outlook import look
+from airflow_claim_dispatch.storage.outlook import Outlook, look
 from airflow_claim_dispatch.storage.transaction import Transaction
 from airflow_claim_dispatch.storage.wakeup import SOON
 from airflow_claim_dispatch.worker.batch import BatchRun
@@ -111,7 +111,7 @@ class Resident(BatchRun):
                     self._ask()
                 taken = self._next_batch()
                 if taken is None:
-                    self._bell.wait(_REST_AFTER_ERROR)
+                    self._rest()
                 elif taken.amount:
                     self._run_batch(taken, is_last=monotonic() >= end)
                 elif drains:
@@ -172,18 +172,28 @@ class Resident(BatchRun):
 
     def _sleep(self, end: float) -> None:
         """Until something is due, somebody rings, or the time is up."""
+        self._bell.hush()
         try:
-            outlook = self._log.transact(lambda tx: look(tx, self._types(tx)), writes=False)
+            outlook, since = self._log.transact(self._look, writes=False)
         except Exception:
             log.warning("Could not look what is due, trying again soon.", exc_info=True)
-            self._bell.wait(_REST_AFTER_ERROR)
+            self._rest()
             return
         seconds = SOON if outlook.next_in is None else outlook.next_in
         if outlook.claimable:  # just now, or others are about to claim it
             seconds = _REST
         elif not self._bell.hears:
             seconds = min(seconds, _POLL_SECONDS)
-        self._bell.wait(min(seconds, end - monotonic()))
+        self._bell.wait(min(since + seconds, end) - monotonic())
+
+    def _look(self, tx: Transaction) -> tuple[Outlook, float]:
+        """Look what is due, and note the time before the commit costs some."""
+        return look(tx, self._types(tx)), monotonic()
+
+    def _rest(self) -> None:
+        """After an error, also if somebody rang in vain."""
+        self._bell.hush()
+        self._bell.wait(_REST_AFTER_ERROR)
 
     def _release_arrived(self) -> bool:
         """Give back, uncounted, what was claimed ahead; say whether there was some."""

@@ -314,3 +314,23 @@ def test_what_lies_behind_a_low_water_mark_is_swept_up(postgres_log: ActionLog):
     assert claim(5) == [21, 11, 12, 13, 14]
     log.publish([Draft().type("mail").eligible_at(log.clock() - timedelta(hours=1)).check()])
     assert claim(10) == [22, 15, 16, 17, 18, 19, 20]
+
+
+def test_who_stays_breaks_expired_leases_before_it_sleeps_or_sweeps(log: ActionLog):
+    """Not before each claim: that would be a question more in every action's way."""
+    marks = claiming.Marks()
+
+    def claim() -> list[int]:
+        taken = log.transact(lambda tx: claiming.claim_to_run(tx, ["mail"], 2, 60, ME, marks))
+        return [row.id for claim in taken.claims for row in claim.rows]
+
+    publish(log, 1)
+    log.claim_to_run(["mail"], 1, 1, Owner("somebody who died"))
+    publish(log, 5)
+    log.clock.tick(2)
+    assert claim() == [2, 3]
+    marks._swept_at -= 10
+    assert sorted(claim()) == [1, 4]
+    assert claim() == [5, 6]
+    log.clock.tick(100)
+    assert sorted(claim()) == [1, 2]
