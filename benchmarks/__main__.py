@@ -14,7 +14,16 @@ from benchmarks.figures import Outcome
 from benchmarks.server import Server
 from benchmarks.sizes import FULL, QUICK, Sizes
 
-MEASURES = ["peers", "growth", "clutter", "churn", "imports", "airflow"]
+MEASURES = [
+    "peers",
+    "growth",
+    "clutter",
+    "churn",
+    "imports",
+    "latency",
+    "airflow_latency",
+    "airflow",
+]
 _FOLDER = Path(__file__).parent
 
 
