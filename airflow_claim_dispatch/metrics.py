@@ -134,12 +134,12 @@ class MeasuredLog(ActionLog):
             for type_, number in numbers.items():
                 count("claimed", type_, number)
             for type_, due in oldest.items():
-                _tell("timing", "lag", type_, timedelta(seconds=max(self._now() - due, 0)))
+                _tell("timing", "lag", type_, timedelta(seconds=max(self._seconds_now() - due, 0)))
         # Those, too, of which nothing waits any more; a resident does not say what it asks for.
         self._served.update(types, numbers)
         self.tell_backlog(self._served)
 
-    def _now(self) -> float:
+    def _seconds_now(self) -> float:
         """Return the time by the clock that counts, which is asked once."""
         if self._ahead is None:
             self._ahead = self.now().timestamp() - time.time()

@@ -14,7 +14,10 @@ from benchmarks.figures import Outcome
 from benchmarks.server import Server
 from benchmarks.sizes import FULL, QUICK, Sizes
 
-MEASURES = ["peers", "growth", "clutter", "churn", "desk", "page", "imports", "airflow"]
+MEASURES = [
+    "peers", "growth", "clutter", "churn", "desk", "page", "imports", "latency",
+    "airflow_latency", "airflow",
+]  # fmt: skip
 _FOLDER = Path(__file__).parent
 
 

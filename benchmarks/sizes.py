@@ -18,7 +18,10 @@ class Sizes:
     :param in_flight: rows that one long claimer holds.
     :param churned: rows that pass through under an old snapshot.
     :param imports: interpreters started for each import.
+    :param waits: jobs due at once that a waiting worker gets in each round.
+    :param later_waits: jobs due later that it gets in each round.
     :param mapped: mapped tasks of which each runs one action in Airflow.
+    :param airflow_waits: actions that become due for each shape of DAG.
     :param dispatched: actions that Airflow dispatches in batches.
     """
 
@@ -31,6 +34,9 @@ class Sizes:
     in_flight: int
     churned: int
     imports: int
+    waits: int
+    later_waits: int
+    airflow_waits: int
     mapped: int
     dispatched: int
 
@@ -45,6 +51,9 @@ FULL = Sizes(
     in_flight=100_000,
     churned=400_000,
     imports=15,
+    waits=100,
+    later_waits=40,
+    airflow_waits=8,
     mapped=300,
     dispatched=10_000,
 )
@@ -59,6 +68,9 @@ QUICK = Sizes(
     in_flight=20_000,
     churned=30_000,
     imports=3,
+    waits=30,
+    later_waits=8,
+    airflow_waits=2,
     mapped=0,
     dispatched=0,
 )

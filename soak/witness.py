@@ -12,6 +12,7 @@ from airflow_claim_dispatch.core.settlement import Settlement
 from airflow_claim_dispatch.storage.action_log import ActionLog
 from airflow_claim_dispatch.storage.claiming import Claim, Taken
 from airflow_claim_dispatch.storage.leases import Owner
+from airflow_claim_dispatch.storage.lines import Line
 from airflow_claim_dispatch.storage.transaction import Transaction
 from airflow_claim_dispatch.storage.vouching import Vouching
 from soak.effects import Effects, ids
@@ -82,11 +83,12 @@ class Witness(ActionLog):
         results: Mapping[str, Sequence[Settlement]],
         ended: Collection[str],
         claim: Callable[[Transaction], Taken],
+        line: Line | None = None,
     ) -> tuple[dict[str, set[int]], Taken]:
         """Settle and claim for the resident; say all of it."""
         asked = monotonic()
         calls = {token: self._settling(token, each) for token, each in results.items()}
-        lost, taken = super().exchange(results, ended, claim)
+        lost, taken = super().exchange(results, ended, claim, line)
         for token, call in calls.items():
             self._effects.say("settled", call, ids(sorted(lost[token])))
         return lost, self._got(taken, asked + self.resident_lease, self.resident)

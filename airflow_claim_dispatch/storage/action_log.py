@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
@@ -35,6 +36,7 @@ from airflow_claim_dispatch.storage.engines import open_engine
 from airflow_claim_dispatch.storage.jobs import Job
 from airflow_claim_dispatch.storage.leases import Owner
 from airflow_claim_dispatch.storage.limits import Standing
+from airflow_claim_dispatch.storage.lines import Line, LineDown
 from airflow_claim_dispatch.storage.names import DEFAULT_TABLE, Names
 from airflow_claim_dispatch.storage.outlook import Outlook
 from airflow_claim_dispatch.storage.retention import BATCH_SIZE, Purge, Purged
@@ -186,6 +188,7 @@ class ActionLog:
         results: Mapping[str, Sequence[Settlement]],
         ended: Collection[str],
         claim: Callable[[Transaction], Taken],
+        line: Line | None = None,
     ) -> tuple[dict[str, set[int]], Taken]:
         """Write ``results`` by token, end the leases ``ended`` and claim, in one transaction.
 
@@ -198,7 +201,7 @@ class ActionLog:
                 leases.close(tx, token)
             return lost, claim(tx)
 
-        return self.transact(exchange)
+        return self.transact(exchange, line=line)
 
     def close(self, token: str) -> None:
         """End a lease that holds nothing any more."""
@@ -247,8 +250,16 @@ class ActionLog:
             lambda tx: tx.dialect.read_time(tx.rows("SELECT {now}")[0][0]), writes=False
         )
 
-    def transact(self, work: Callable[[Transaction], T], *, writes: bool = True) -> T:
-        """Run ``work`` in a transaction and commit; after a passing conflict, run it again."""
+    def transact(
+        self, work: Callable[[Transaction], T], *, writes: bool = True, line: Line | None = None
+    ) -> T:
+        """Run ``work`` in a transaction and commit; after a passing conflict, run it again.
+
+        On the ``line``, if there is one; on a connection of the pool where that one fails.
+        """
+        if line is not None:
+            with suppress(LineDown):
+                return line.transact(work, self._now())
         from sqlalchemy.exc import DBAPIError
 
         for attempt in range(1, _TRIES):
@@ -268,7 +279,10 @@ class ActionLog:
             return work(tx)
 
     def _on(self, connection: Connection) -> SqlAlchemyTransaction:
-        return SqlAlchemyTransaction(connection, self.names, self.clock() if self.clock else None)
+        return SqlAlchemyTransaction(connection, self.names, self._now())
+
+    def _now(self) -> datetime | None:
+        return self.clock() if self.clock else None
 
     def __repr__(self) -> str:
         return f"<ActionLog {self.names} in {self.engine.url.render_as_string()}>"

@@ -228,11 +228,15 @@ def claim_to_run(
 ) -> Taken:
     """Claim like ``claim`` and take at once, for a claimer that runs what it claims.
 
-    Not idempotent: every call claims afresh. ``marks`` are those of a claimer that stays.
+    Not idempotent: every call claims afresh. ``marks`` are those of a claimer that stays: as long
+    as it gets something, it breaks expired leases no more often than it sweeps.
     """
-    leases.reclaim(tx)
     token = leases.new_token()
+    if marks is None or marks.sweeps:
+        leases.reclaim(tx)
     rows = _claim_due(tx, types, limit, token, marks)
+    if not rows and marks is not None and leases.reclaim(tx):
+        rows = _claim_due(tx, types, limit, token, marks)
     return _run_lease(tx, token, rows, lease, owner, parent=None)
 
 

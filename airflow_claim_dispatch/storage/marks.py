@@ -25,11 +25,14 @@ class Marks:
         self._lows: dict[str, str] = {}
         self._swept_at = monotonic()
 
+    @property
+    def sweeps(self) -> bool:
+        """Whether the next claim is to look everywhere."""
+        return monotonic() >= self._swept_at + SWEEP_SECONDS
+
     def lows(self) -> dict[str, str]:
         """Return where the next claim of each type begins; nothing if it is to look everywhere."""
-        if monotonic() >= self._swept_at + SWEEP_SECONDS:
-            self.sweep()
-        return self._lows
+        return self.sweep() if self.sweeps else self._lows
 
     def sweep(self) -> dict[str, str]:
         """Forget all marks, and return the same."""

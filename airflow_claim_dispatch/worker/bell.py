@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import selectors
-from time import monotonic
+from time import monotonic, sleep
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -55,31 +55,32 @@ class Bell:
         if self._told >= 0:
             os.write(self._told, b"!")
 
-    def wait(self, seconds: float) -> None:
-        """Sleep for ``seconds``, at most 15, or until somebody rings."""
-        end = monotonic() + min(max(seconds, 0.0), SOON)
+    def hush(self) -> None:
+        """Forget who rang so far: from now on it is looked for what they told of.
+
+        Not in ``wait()``, whose caller has better to do first. Where nobody listens, begin to.
+        """
         if self._listener is None:
             self._listen()
+            return
         try:
-            if not self._has_notice():
-                self._sleep(max(end - monotonic(), 0.0))
+            for _ in self._listener.notifies(timeout=0):
+                pass  # what they say is all the same
         except Exception:
             log.warning(
                 "Nobody can ring for now: the connection that listens is gone.", exc_info=True
             )
             self._hang_up()
 
-    def _has_notice(self) -> bool:
-        """Whether somebody rang; what they say is all the same."""
-        return self._listener is not None and bool(list(self._listener.notifies(timeout=0)))
-
-    def _sleep(self, seconds: float) -> None:
+    def wait(self, seconds: float) -> None:
+        """Sleep for ``seconds``, at most 15, or until somebody rings who was not hushed."""
+        end = monotonic() + min(max(seconds, 0.0), SOON)
         with selectors.DefaultSelector() as selector:
             selector.register(self._end, selectors.EVENT_READ)
             if self._listener is not None:
                 selector.register(self._listener.fileno(), selectors.EVENT_READ)
-            selector.select(seconds)
-        self._has_notice()
+            if not selector.select(_whole_milliseconds(end - monotonic())):
+                sleep(max(end - monotonic(), 0.0))
 
     def _listen(self) -> None:
         if self._listens:
@@ -92,3 +93,8 @@ class Bell:
         if self._listener is not None:
             self._listener.close()
             self._listener = None
+
+
+def _whole_milliseconds(seconds: float) -> float:
+    """Return a timeout that a selector, which rounds up to the next, does not make longer."""
+    return max(int(seconds * 1000) - 0.5, 0.0) / 1000

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from airflow_claim_dispatch.core.errors import SettlementFailed
 from airflow_claim_dispatch.core.settlement import Settlement
+from airflow_claim_dispatch.storage.lines import Line
 
 if TYPE_CHECKING:
     from airflow_claim_dispatch.storage.action_log import ActionLog
@@ -80,6 +81,7 @@ class Keeper:
     def __init__(self, action_log: ActionLog, lease: float) -> None:
         self.tally = Tally()
         self._log = action_log
+        self._line: Line | None = None  # for who claims through this keeper
         self._lease = lease
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         # Not through the inbox: each message there wakes the thread.
@@ -172,6 +174,8 @@ class Keeper:
                 pass
             self._write_the_last()
         finally:
+            if self._line is not None:
+                self._line.close()
             self._working.clear()
 
     def _write_the_last(self) -> None:
@@ -186,9 +190,11 @@ class Keeper:
 
     def _exchange(self, claim: Callable[[Transaction], Taken], ended: Collection[str]) -> None:
         self._collect()
+        if self._line is None:
+            self._line = Line(self._log.engine, self._log.names)
         since = monotonic()
         try:
-            lost, taken = self._log.exchange(self._results, ended, claim)
+            lost, taken = self._log.exchange(self._results, ended, claim, self._line)
         except Exception as error:
             log.warning("Could not claim, trying again soon.", exc_info=True)
             self.arrived.put(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import queue
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from math import inf
@@ -14,7 +15,7 @@ from airflow_claim_dispatch.core.settlement import released
 from airflow_claim_dispatch.storage import claiming, leases, serving
 from airflow_claim_dispatch.storage.claiming import Taken
 from airflow_claim_dispatch.storage.marks import Marks
-from airflow_claim_dispatch.storage.outlook import look
+from airflow_claim_dispatch.storage.outlook import Outlook, look
 from airflow_claim_dispatch.storage.transaction import Transaction
 from airflow_claim_dispatch.storage.wakeup import SOON
 from airflow_claim_dispatch.worker.batch import BatchRun
@@ -99,6 +100,9 @@ class Resident(BatchRun):
         super().stop()
         if self._release_arrived():  # that was on its way
             super().stop()
+        # Whoever waits for an answer, interrupted by this for longer than the timeout, would else
+        # wait for ever: up to Python 3.12, SimpleQueue.get() goes on without one.
+        self._keeper.arrived.put(InterruptedError("told to end"))
 
     def _work(self, end: float, *, drains: bool) -> Tally:
         with self._bell, self._keeper, self._stoppable():
@@ -107,7 +111,7 @@ class Resident(BatchRun):
                     self._ask()
                 taken = self._next_batch()
                 if taken is None:
-                    self._bell.wait(_REST_AFTER_ERROR)
+                    self._rest()
                 elif taken.amount:
                     self._run_batch(taken, is_last=monotonic() >= end)
                 elif self._ended:
@@ -170,32 +174,45 @@ class Resident(BatchRun):
 
     def _sleep(self, end: float) -> None:
         """Until something is due, somebody rings, or the time is up."""
+        self._bell.hush()
         try:
-            outlook = self._log.transact(lambda tx: look(tx, self._types(tx)), writes=False)
+            outlook, since = self._log.transact(self._look, writes=False)
         except Exception:
             log.warning("Could not look what is due, trying again soon.", exc_info=True)
-            self._bell.wait(_REST_AFTER_ERROR)
+            self._rest()
             return
         seconds = SOON if outlook.next_in is None else outlook.next_in
         if outlook.claimable:  # just now, or others are about to claim it
             seconds = _REST
         elif not self._bell.hears:
             seconds = min(seconds, _POLL_SECONDS)
-        self._bell.wait(min(seconds, end - monotonic()))
+        self._bell.wait(min(since + seconds, end) - monotonic())
+
+    def _look(self, tx: Transaction) -> tuple[Outlook, float]:
+        """Look what is due, and note the time before the commit costs some."""
+        return look(tx, self._types(tx)), monotonic()
+
+    def _rest(self) -> None:
+        """After an error, also if somebody rang in vain."""
+        self._bell.hush()
+        self._bell.wait(_REST_AFTER_ERROR)
 
     def _release_arrived(self) -> bool:
-        """Give back, uncounted, a batch that was claimed ahead."""
-        try:
-            answer = self._keeper.arrived.get_nowait()
-        except queue.Empty:
-            return False
-        self._is_asking = False
-        if not isinstance(answer, Taken):
-            return False
-        for claim in answer.claims:
+        """Give back, uncounted, what was claimed ahead; say whether there was some."""
+        has_any = False
+        with suppress(queue.Empty):
+            while True:
+                answer = self._keeper.arrived.get_nowait()
+                self._is_asking = False
+                if isinstance(answer, Taken):
+                    has_any = True
+                    self._release_taken(answer)
+        return has_any
+
+    def _release_taken(self, taken: Taken) -> None:
+        for claim in taken.claims:
             for row in claim.rows:
                 self._keeper.settle(claim.token, released(row.id, timedelta(0), failed=False))
-        return True
 
     def _report(self) -> None:
         now = monotonic()

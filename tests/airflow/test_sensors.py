@@ -95,6 +95,13 @@ def test_a_deferred_sensor_goes_back_to_waiting_when_only_others_could_claim(con
     assert sensor.execute_complete({}, {"types": []}) is None
 
 
+def test_a_deferred_sensor_of_named_types_goes_on_without_another_look(connected, monkeypatch):
+    """The trigger has just looked, and a task needs long to connect."""
+    sensor = ClaimSensor(task_id="wait", processors=send, deferrable=True)
+    monkeypatch.setattr("airflow_claim_dispatch.connections.using_log", None)
+    assert sensor.execute_complete({}, {"types": ["mail"]}) is None
+
+
 def test_deferrable_is_the_setting_of_all_operators_unless_said(monkeypatch):
     assert not ClaimSensor(task_id="wait", processors=send).deferrable
     monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", "True")

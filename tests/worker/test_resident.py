@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import threading
 from datetime import timedelta
 from time import monotonic
@@ -216,6 +217,27 @@ def test_sigterm_at_any_moment_loses_and_repeats_nothing(sqlite_log: ActionLog):
         assert open_leases(sqlite_log) == 0
 
 
+def test_who_takes_long_to_end_what_it_holds_is_not_waited_for_for_ever(sqlite_log: ActionLog):
+    """The signal comes while the next batch is waited for, and is handled for half a second."""
+    exchange = sqlite_log.exchange
+
+    def slow(*arguments):
+        threading.Event().wait(0.05)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
+        threading.Event().wait(0.5)
+        return exchange(*arguments)
+
+    sqlite_log.exchange = slow  # type: ignore[method-assign]
+    resident = resident_of(sqlite_log, send)
+    rescue = threading.Timer(10, resident._keeper.arrived.put, (TimeoutError("for ever"),))
+    rescue.start()
+    started = monotonic()
+    with alarm(20, lambda *_: resident.stop()):
+        resident.drain()
+    rescue.cancel()
+    assert monotonic() - started < 5
+
+
 def test_it_outlives_a_database_that_goes_away(live: ActionLog):
     outage = Outage(live)
 
@@ -329,3 +351,23 @@ def test_a_resident_whose_type_is_limited_while_it_stays_keeps_to_that_from_its_
     finally:
         resident.stop()
         thread.join(10)
+
+
+def test_who_stays_breaks_expired_leases_before_it_sleeps_or_sweeps(log: ActionLog):
+    """Not before each claim: that would be a question more in every action's way."""
+    marks = claiming.Marks()
+
+    def claim() -> list[int]:
+        taken = log.transact(lambda tx: claiming.claim_to_run(tx, ["mail"], 2, 60, ME, marks))
+        return [row.id for claim in taken.claims for row in claim.rows]
+
+    publish(log, 1)
+    log.claim_to_run(["mail"], 1, 1, Owner("somebody who died"))
+    publish(log, 5)
+    log.clock.tick(2)
+    assert claim() == [2, 3]
+    marks._swept_at -= 10
+    assert sorted(claim()) == [1, 4]
+    assert claim() == [5, 6]
+    log.clock.tick(100)
+    assert sorted(claim()) == [1, 2]

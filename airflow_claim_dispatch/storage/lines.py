@@ -1,0 +1,62 @@
+"""A line: one connection that stays open, for a claimer whose every millisecond is somebody's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow_claim_dispatch.storage.names import Names
+from airflow_claim_dispatch.storage.transaction import PsycopgTransaction, Transaction
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+T = TypeVar("T")
+
+
+class LineDown(Exception):
+    """The transaction on a line failed, or may have; it has to run elsewhere."""
+
+
+class Line:
+    """Runs transactions on a psycopg connection of its own, opened at the first of them.
+
+    A pool asks every connection before use whether it is still there, and SQLAlchemy prepares every
+    statement: together a quarter of a claim's time. A line does neither. For one thread.
+    """
+
+    def __init__(self, engine: Engine, names: Names) -> None:
+        self._engine = engine
+        self._names = names
+        self._connection: Any | None = None
+
+    def transact(self, work: Callable[[Transaction], T], now: datetime | None) -> T:
+        """Run ``work`` in a transaction and commit. Raises LineDown if the database failed it."""
+        import psycopg
+        from sqlalchemy.exc import SQLAlchemyError
+
+        if self._engine.dialect.driver != "psycopg":
+            raise LineDown
+        try:
+            if self._connection is None:
+                self._connection = self._open()
+            with self._connection.transaction():
+                return work(PsycopgTransaction(self._connection, self._names, now))
+        except (psycopg.Error, SQLAlchemyError) as error:
+            self.close()
+            raise LineDown from error
+
+    def close(self) -> None:
+        """Hang up; the next transaction opens another connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _open(self) -> Any:
+        pooled = self._engine.raw_connection()
+        connection: Any = pooled.driver_connection
+        pooled.detach()
+        connection.rollback()
+        connection.autocommit = True
+        return connection

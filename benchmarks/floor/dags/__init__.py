@@ -1,0 +1,1 @@
+"""The DAGs of the floor, and ours beside them."""
