@@ -12,9 +12,8 @@ LOWEST := $(ENVIRONMENTS)/lowest
 BENCH := $(ENVIRONMENTS)/bench
 
 PIP := -m pip --quiet --quiet --disable-pip-version-check
-# Tests of one xdist group share a process, and so one Airflow.
 # Of the failure matrix, only what does not take long: `make failures` runs the rest too.
-PYTEST := -m pytest --numprocesses $(JOBS) --maxprocesses 4 --dist loadgroup --timeout 300 -m "not long" $(PYTEST_ARGS)
+PYTEST := -m pytest --numprocesses $(JOBS) --maxprocesses 4 --timeout 300 -m "not long" $(PYTEST_ARGS)
 SOURCES := $(wildcard airflow_claim_dispatch benchmarks dags demo soak tests)
 # What needs no Airflow is tested where there is none.
 CORE_TESTS := tests/core tests/storage tests/worker tests/model tests/fuzz

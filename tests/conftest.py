@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -30,7 +31,25 @@ KICK_OUT = """
      WHERE datname = current_database() AND pid <> pg_backend_pid()
 """
 
+#: In each of these folders, all tests share an Airflow, and so a process.
+SHARING = ("tests/end_to_end/", "tests/failures/")
+
 _numbers = count(1)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Send all tests of a folder that shares to one process, and spread the rest.
+
+    The marks of ``--dist loadgroup`` do nothing, without a word, from pytest 9.2 on.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByAirflow(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return next((folder for folder in SHARING if nodeid.startswith(folder)), nodeid)
+
+    return ByAirflow(config, log)
 
 
 class Clock:

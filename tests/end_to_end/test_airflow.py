@@ -14,8 +14,6 @@ from airflow_claim_dispatch import ActionLog, Publisher
 from demo.screen import Screen
 from demo.story import play
 
-pytestmark = pytest.mark.xdist_group("airflow")
-
 
 def wait_until(condition, timeout=120.0):
     """Poll what only another process can change."""

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-import pytest
 import sqlalchemy
 from test_airflow import wait_until
 
 from airflow_claim_dispatch import Publisher
-
-pytestmark = pytest.mark.xdist_group("airflow")
 
 
 def told(stack) -> dict[str, int]:

@@ -9,8 +9,6 @@ from test_airflow import columns, effects, log, wait_until, wait_until_processed
 
 from airflow_claim_dispatch import Publisher
 
-pytestmark = pytest.mark.xdist_group("airflow")
-
 JOBS = "job_actions"
 
 

@@ -17,7 +17,6 @@ playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is no
 expect = playwright.expect
 expect.set_options(timeout=20_000)
 
-pytestmark = pytest.mark.xdist_group("airflow")
 
 CALL = "partner.call"
 HOSTILE = "<img src=x onerror=\"window.broken='yes'\"><script>broken='yes'</script>{{ 7 * 7 }}"

@@ -7,8 +7,6 @@ import time
 import pytest
 from matrix import PATIENCE
 
-pytestmark = pytest.mark.xdist_group("failures")
-
 #: What only one kind of transaction sends: the kind of the lease that it opens, or its outcome.
 CLAIM, TAKE, SETTLE = b"\x00\x00\x00\x05claim", b"\x00\x00\x00\x03run", b"'processed'"
 

@@ -10,8 +10,6 @@ from urllib.parse import quote
 import pytest
 from matrix import wait_until
 
-pytestmark = pytest.mark.xdist_group("failures")
-
 
 @pytest.fixture(scope="module")
 def matrix(matrix):

@@ -8,8 +8,6 @@ import psutil
 import pytest
 from matrix import Holder, wait_until
 
-pytestmark = pytest.mark.xdist_group("failures")
-
 
 @pytest.mark.parametrize("state", ["failed", pytest.param("success", marks=pytest.mark.long)])
 def test_marking_a_running_task_gives_its_other_actions_back_at_once(matrix, recovery, state):

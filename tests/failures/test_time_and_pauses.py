@@ -6,8 +6,6 @@ import time
 
 import pytest
 
-pytestmark = pytest.mark.xdist_group("failures")
-
 #: DAGs, and how far the clocks of their tasks are off, in seconds.
 OFF = {"fast_clock": 3600, "slow_clock": -3600}
 

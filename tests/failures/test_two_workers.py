@@ -18,7 +18,6 @@ from demo.story import play
 WORKERS = ("worker-1", "worker-2")
 
 pytestmark = [
-    pytest.mark.xdist_group("failures"),
     pytest.mark.long,
     pytest.mark.skipif(
         bool(redis_server.MISSING), reason=f"not installed: {', '.join(redis_server.MISSING)}"
