@@ -42,4 +42,5 @@ class Marks:
 
     def move(self, rows: Iterable[Row]) -> None:
         """Note what was claimed, the earliest first."""
-        self._lows = self._lows | {row.type: row.end_at.isoformat() for row in rows}
+        latest = {row.type: row.end_at for row in rows}
+        self._lows = self._lows | {type_: moment.isoformat() for type_, moment in latest.items()}

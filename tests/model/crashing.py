@@ -29,6 +29,10 @@ class Mortal:
         self._left -= 1
         return self._tx.rows(template, **parameters)
 
+    def send(self, template: str, **parameters: Any) -> Callable[[], list[tuple[Any, ...]]]:
+        rows = self.rows(template, **parameters)
+        return lambda: rows
+
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         with self._tx.savepoint():
