@@ -16,6 +16,7 @@ from airflow_claim_dispatch.core.settlement import Settlement
 from airflow_claim_dispatch.core.times import Delay
 from airflow_claim_dispatch.storage import (
     backlog,
+    choosing,
     claiming,
     deaths,
     jobs,
@@ -101,7 +102,7 @@ class ActionLog:
 
     def pending_types(self) -> list[str]:
         """Return the types of all unsettled actions."""
-        return self.transact(claiming.pending_types)
+        return self.transact(choosing.pending_types)
 
     def claim(
         self,

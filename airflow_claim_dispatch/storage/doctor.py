@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from airflow_claim_dispatch.core.errors import NotMigrated
 from airflow_claim_dispatch.storage import migrate, vacuuming
 from airflow_claim_dispatch.storage.answers import Answer, read_time
-from airflow_claim_dispatch.storage.claiming import DUE, pending_types
+from airflow_claim_dispatch.storage.choosing import DUE, pending_types
 from airflow_claim_dispatch.storage.dialects import POSTGRES
 from airflow_claim_dispatch.storage.drift import drift
 from airflow_claim_dispatch.storage.transaction import Transaction

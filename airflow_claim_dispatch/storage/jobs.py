@@ -14,7 +14,8 @@ from typing import Literal, TypeAlias
 
 from airflow_claim_dispatch.core.settlement import Settlement
 from airflow_claim_dispatch.storage import leases, settling
-from airflow_claim_dispatch.storage.claiming import _RUNNABLE, Row, Taken
+from airflow_claim_dispatch.storage.choosing import RUNNABLE, Row
+from airflow_claim_dispatch.storage.claiming import Taken
 from airflow_claim_dispatch.storage.leases import Owner
 from airflow_claim_dispatch.storage.transaction import Transaction
 
@@ -33,7 +34,7 @@ _TAKE = f"""
     UPDATE {{actions}}
        SET claim_token = {{token::new}}, updated_at = {{now}}
      WHERE id {{locked:id = :id AND {{text:claim_token}} {{among::tokens}} AND outcome IS NULL}}
-    RETURNING {_RUNNABLE}
+    RETURNING {RUNNABLE}
 """
 
 # The new try of a task: whatever its earlier ones left behind, it begins again. A person who clears
@@ -45,7 +46,7 @@ _REDRIVE = f"""
            fail_count = CASE WHEN outcome = 'dead' THEN 0 ELSE fail_count END, updated_at = {{now}}
      WHERE id {{locked:id = :id AND ({{text:claim_token}} {{among::tokens}}
            OR (claim_token IS NULL AND outcome IS NULL AND end_at <= {{now}}))}}
-    RETURNING {_RUNNABLE}
+    RETURNING {RUNNABLE}
 """
 
 _JOBS = """

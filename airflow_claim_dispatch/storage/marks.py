@@ -12,7 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from airflow_claim_dispatch.storage.claiming import Row
+    from airflow_claim_dispatch.storage.choosing import Row
 
 #: Seconds after which a claim looks behind its marks, however full it would come back.
 SWEEP_SECONDS = 5.0

@@ -12,7 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from airflow_claim_dispatch.core.settlement import released
-from airflow_claim_dispatch.storage import claiming, leases, serving
+from airflow_claim_dispatch.storage import choosing, claiming, leases, serving
 from airflow_claim_dispatch.storage.claiming import Taken
 from airflow_claim_dispatch.storage.marks import Marks
 from airflow_claim_dispatch.storage.outlook import Outlook, look
@@ -145,7 +145,7 @@ class Resident(BatchRun):
 
     def _types(self, tx: Transaction) -> tuple[str, ...]:
         return self._processors.among(
-            claiming.pending_types(tx) if self._processors.prefixes else ()
+            choosing.pending_types(tx) if self._processors.prefixes else ()
         )
 
     def _next_batch(self) -> Taken | None:

@@ -10,7 +10,7 @@ from crashing import CrashedError, CrashingLog
 from hypothesis.stateful import RuleBasedStateMachine
 from sqlalchemy import text
 
-from airflow_claim_dispatch.storage.claiming import Row
+from airflow_claim_dispatch.storage.choosing import Row
 
 if TYPE_CHECKING:
     from model import Model
