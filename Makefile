@@ -13,12 +13,12 @@ BENCH := $(ENVIRONMENTS)/bench
 
 PIP := -m pip --quiet --quiet --disable-pip-version-check
 # Tests of one xdist group share a process, and so one Airflow.
-PYTEST := -m pytest --numprocesses $(JOBS) --maxprocesses 4 --dist loadgroup --timeout 300 $(PYTEST_ARGS)
+# Of the failure matrix, only what does not take long: `make failures` runs the rest too.
+PYTEST := -m pytest --numprocesses $(JOBS) --maxprocesses 4 --dist loadgroup --timeout 300 -m "not long" $(PYTEST_ARGS)
 SOURCES := $(wildcard airflow_claim_dispatch benchmarks dags demo soak tests)
 # What needs no Airflow is tested where there is none.
 CORE_TESTS := tests/core tests/storage tests/worker tests/model tests/fuzz
-# The failure matrix takes long, and an Airflow of its own: `make failures`.
-REST := $(filter-out $(CORE_TESTS) tests/failures tests/conftest.py tests/__pycache__,$(wildcard tests/*))
+REST := $(filter-out $(CORE_TESTS) tests/conftest.py tests/__pycache__,$(wildcard tests/*))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo airflow test test-airflow lint test-core test-lowest test-docker prove soak failures bench screenshots build pins clean
@@ -34,8 +34,8 @@ airflow: $(DEV)/.ready  ## the same Airflow, kept up: prints where it is and how
 
 test: lint test-core test-airflow  ## everything: lint, types, import contracts, the whole suite
 
-test-airflow: $(DEV)/.ready  ## all that faces Airflow, and the whole way through a real one
-	@echo "== publisher, commands, Airflow, Docker files, end to end (Python $(VERSION))"
+test-airflow: $(DEV)/.ready  ## all that faces Airflow, and the whole way through a real one, also when it fails
+	@echo "== publisher, commands, Airflow, Docker files, end to end, failures (Python $(VERSION))"
 	@$(DEV)/bin/python $(PYTEST) $(REST)
 
 lint: $(DEV)/.ready  ## style, types and import contracts
@@ -64,8 +64,8 @@ prove: $(DEV)/.ready  ## the protocol's model against both databases, 10,000 ste
 soak: $(DEV)/.ready  ## eight processes at work while everything goes wrong (SECONDS=120)
 	@$(DEV)/bin/python -m soak --seconds $(or $(SECONDS),120)
 
-failures: $(DEV)/.ready  ## everything that can happen to a real Airflow, and what recovers the actions
-	@FAILURES=all $(DEV)/bin/python -m pytest --timeout 300 $(PYTEST_ARGS) tests/failures
+failures: $(DEV)/.ready  ## everything that can happen to a real Airflow, and what recovers the actions (minutes)
+	@$(DEV)/bin/python -m pytest --timeout 300 $(PYTEST_ARGS) tests/failures
 
 bench: $(BENCH)/.ready  ## speed beside peers and the raw limits, as ratios (BENCH_ARGS=--quick)
 	@$(BENCH)/bin/python -m benchmarks $(BENCH_ARGS)

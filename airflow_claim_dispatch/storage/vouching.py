@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from airflow_claim_dispatch.storage.leases import RECLAIM_AT_ONCE
 from airflow_claim_dispatch.storage.transaction import Transaction
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
 StillAlive: TypeAlias = Callable[[str], bool]
 """Says of an owner's name whether it runs or waits; False also if that is not known."""
 
+# A task renews by itself what it runs, and what it has set aside to run later.
 _EXPIRED = """
     SELECT {text:token}, owner,
+           kind = 'run' OR (kind = 'claim' AND parent IS NOT NULL),
            EXISTS (SELECT 1 FROM {actions} a
                     WHERE a.id {within:action_ids} AND a.claim_token = {claims}.token
                       AND a.outcome IS NULL)
@@ -31,6 +34,13 @@ _EXTEND = """
            lease_until, {after:{least}(:lease, :max_lease + {seconds_until:created_at})})
      WHERE {text:token} {among::tokens} AND closed_at IS NULL
 """
+
+
+class _Expired(NamedTuple):
+    token: str
+    owner: str
+    is_renewed: bool
+    holds: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +62,15 @@ def vouched(log: ActionLog, vouching: Vouching, lease: float) -> set[str]:
     nothing, such as that of a claim whose batches were all taken.
     """
     expired = log.transact(_expired, writes=False)
-    owners = {owner for _, owner, holds in expired if holds}
+    owners = {e.owner for e in expired if e.holds}
     answers = {owner: vouching.still_alive(owner) for owner in owners}
-    alive = [token for token, owner, holds in expired if holds and answers[owner]]
-    if alive:
-        log.transact(lambda tx: extend(tx, alive, lease, vouching.max_lease))
-    return {token for token, *_ in expired}
+    alive = [e for e in expired if e.holds and answers[e.owner]]
+    # Who has not renewed may be dead: Airflow takes its time to miss a task.
+    for is_renewed, seconds in ((False, lease), (True, lease / 3)):
+        if tokens := [e.token for e in alive if e.is_renewed == is_renewed]:
+            more = partial(extend, tokens=tokens, lease=seconds, max_lease=vouching.max_lease)
+            log.transact(more)
+    return {e.token for e in expired}
 
 
 def extend(tx: Transaction, tokens: Collection[str], lease: float, max_lease: float) -> None:
@@ -65,6 +78,9 @@ def extend(tx: Transaction, tokens: Collection[str], lease: float, max_lease: fl
     tx.rows(_EXTEND, tokens=tx.dialect.texts(tokens), lease=lease, max_lease=max_lease)
 
 
-def _expired(tx: Transaction) -> list[tuple[str, str, bool]]:
+def _expired(tx: Transaction) -> list[_Expired]:
     found = tx.rows(_EXPIRED, limit=RECLAIM_AT_ONCE)
-    return [(token, owner, bool(holds)) for token, owner, holds in found]
+    return [
+        _Expired(token, owner, bool(is_renewed), bool(holds))
+        for token, owner, is_renewed, holds in found
+    ]

@@ -1,4 +1,4 @@
-"""The whole way on a real scheduler, triggerer and API server, also when somebody interferes."""
+"""The whole way on a real scheduler, triggerer and API server: sign-ups, a sensor, a resident."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ from datetime import timedelta
 
 import pytest
 
-from airflow_claim_dispatch import ActionLog, Draft, Publisher
+from airflow_claim_dispatch import ActionLog, Publisher
 from demo.screen import Screen
 from demo.story import play
 
 pytestmark = pytest.mark.xdist_group("airflow")
-
-SLOW = "slow_actions"
 
 
 def wait_until(condition, timeout=120.0):
@@ -31,17 +29,6 @@ def wait_until(condition, timeout=120.0):
 @pytest.fixture
 def log(stack):
     return ActionLog(stack.engine)
-
-
-@pytest.fixture
-def slow(stack, log):
-    """Ten slow actions of which at least two have started."""
-    stack.airflow.rest.wait_for_dag(SLOW)
-    stack.airflow.rest.pause(SLOW, paused=False)
-    drafts = [Draft().type("slow").payload({"n": n}) for n in range(10)]
-    ids = [receipt.id for receipt in Publisher(stack.engine).publish_many(drafts)]
-    wait_until(lambda: effects(stack, ids).total() >= 2)
-    return ids
 
 
 def effects(stack, ids):
@@ -65,24 +52,6 @@ def wait_until_processed(stack, ids):
     wait_until(lambda: {row[0] for row in columns(stack, ids, "outcome")} == {"processed"})
 
 
-def running_run(stack):
-    """Return the id of the run whose mapped task runs now."""
-    (run_id,) = [r["dag_run_id"] for r in stack.airflow.rest.runs(SLOW) if r["state"] == "running"]
-    return run_id
-
-
-def clear(stack, run_id, *task_ids):
-    body = {
-        "dry_run": False,
-        "dag_run_id": run_id,
-        "task_ids": list(task_ids),
-        "only_failed": False,
-        "include_downstream": True,
-        "reset_dag_runs": True,
-    }
-    stack.airflow.rest.call("POST", f"/dags/{SLOW}/clearTaskInstances", body)
-
-
 def test_everybody_who_signs_up_gets_one_mail_whatever_happens(stack, users):
     end = play(stack, users, Screen())
     assert list(end.differences(users)) == []
@@ -101,34 +70,6 @@ def test_a_sensor_wakes_for_what_is_due_and_for_what_becomes_due(stack, log):
     stack.airflow.rest.pause("expire_orders", paused=True)
 
 
-def test_clearing_a_mapped_task_while_it_runs_neither_strands_nor_doubles_its_batch(stack, slow):
-    clear(stack, running_run(stack), ["slow.run", 0])
-    wait_until_processed(stack, slow)
-    started = effects(stack, slow)
-    assert started.total() <= len(slow) + 1  # the one that was interrupted, if any
-    assert columns(stack, slow, "fail_count") == [(0,)] * len(slow)
-
-
-def test_clearing_the_claim_task_neither_strands_nor_doubles_its_batch(stack, slow):
-    clear(stack, running_run(stack), "slow.claim")
-    wait_until_processed(stack, slow)
-    assert effects(stack, slow).total() <= len(slow) + 1
-
-
-def test_killing_a_worker_in_the_middle_costs_a_lease_and_at_most_what_it_had_not_written(
-    stack, slow
-):
-    with stack.engine.connect() as connection:
-        ((pid,),) = connection.exec_driver_sql(
-            "SELECT pid FROM effects WHERE action_id = ANY (%s) ORDER BY at DESC LIMIT 1", (slow,)
-        )
-    os.kill(pid, signal.SIGKILL)
-    wait_until_processed(stack, slow)
-    # Running, or finished within the second in which results are written.
-    assert effects(stack, slow).total() <= len(slow) + 2
-    assert {row[0] for row in columns(stack, slow, "fail_count")} == {0}
-
-
 @pytest.fixture
 def resident(stack):
     """Return a function that publishes actions for a resident that stays."""
@@ -141,8 +82,9 @@ def resident(stack):
     rest.pause("resident_actions", paused=True)
 
 
-def test_a_resident_that_is_killed_leaves_all_that_it_held_to_its_next_try_at_once(stack, resident):
-    """Its lease would hold for five minutes."""
+def test_an_effect_in_its_actions_transaction_happens_once_though_its_process_is_killed(
+    stack, resident
+):
     first = resident({})
     wait_until_processed(stack, first)
     many = resident({}, {"seconds": 3}, {}, {})

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import redis_server
-from matrix import ENVIRONMENT, Matrix, log_server
+from matrix import ENVIRONMENT, PATIENCE, Matrix, log_server
 from wire import Wire
 
 from demo.airflow import DAGS, Airflow
@@ -74,7 +74,7 @@ def matrix(folders, dags, mail):
             "SMTP_PORT": str(mail.port),
         }
         with Airflow(home, metadata.create("airflow"), dags, environment) as airflow:
-            airflow.rest.wait_for_dag("work")
+            airflow.rest.wait_for_dag("work", PATIENCE)
             yield Matrix(airflow, server, engine, effects, wire)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote, unquote
 
 import psutil
-import pytest
 import sqlalchemy
 
 from airflow_claim_dispatch import Draft, Publisher
@@ -46,13 +44,11 @@ _WAITING = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
 #: Results wait for up to a second until they are written; some more for the write itself.
 UNWRITTEN = 1.5
 
-#: What waits, or is made to wait, for minutes: not a part of every run of the suite.
-long = pytest.mark.skipif(
-    not os.environ.get("FAILURES"), reason="takes long: make failures runs it"
-)
+#: Seconds, and far more than anything here takes, also beside another Airflow on two cores.
+PATIENCE = 120
 
 
-def wait_until(condition: Callable[[], T], timeout: float = 90) -> T:
+def wait_until(condition: Callable[[], T], timeout: float = PATIENCE) -> T:
     """Poll what only another process can change."""
     deadline = time.monotonic() + timeout
     while not (result := condition()):
@@ -100,7 +96,7 @@ class Matrix:
     def running(self, type_: str, *plans: list[float]) -> Actions:
         """Publish actions, and wait until the first of them has started."""
         actions = self.publish(type_, *plans)
-        wait_until(actions.starts)
+        wait_until(lambda: actions.ids[0] in {start.action for start in actions.starts()})
         return actions
 
     def rows(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
@@ -198,6 +194,11 @@ class Actions:
                 found[action, pid][3] = at
         return [Start(*start) for start in starts if start[0] in self.ids]
 
+    @property
+    def first(self) -> Start:
+        """The first start of the first of them."""
+        return next(start for start in self.starts() if start.action == self.ids[0])
+
     def _noted(self) -> Iterator[tuple[float, str, int, int, int]]:
         for file in self._matrix.effects.glob("*.effects"):
             # Of the last line, a reader may see a part.
@@ -217,9 +218,9 @@ class Actions:
         """Whether all of them are."""
         return Counter(self.columns("outcome")) == {("processed",): len(self.ids)}
 
-    def wait_until_processed(self, timeout: float = 90) -> None:
+    def wait_until_processed(self) -> None:
         """Wait until all of them are processed, each after an effect that came to its end."""
-        wait_until(self.are_processed, timeout)
+        wait_until(self.are_processed)
         assert {start.action for start in self.starts() if start.ended_at} == set(self.ids)
 
     def holders(self) -> list[Holder]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from matrix import long
+from matrix import PATIENCE
 
 pytestmark = pytest.mark.xdist_group("failures")
 
@@ -13,10 +13,9 @@ pytestmark = pytest.mark.xdist_group("failures")
 CLAIM, TAKE, SETTLE = b"\x00\x00\x00\x05claim", b"\x00\x00\x00\x03run", b"'processed'"
 
 
-@long
 def test_a_server_that_crashes_while_an_action_runs_is_waited_for(matrix, recovery):
-    actions = matrix.running("work", *[[2.5]] * 2)
-    holder = actions.holder(actions.starts()[0])
+    actions = matrix.running("patient", *[[2.5]] * 2)
+    holder = actions.holder(actions.first)
     matrix.server.crash()
     back = time.monotonic()
     actions.wait_until_processed()
@@ -26,7 +25,7 @@ def test_a_server_that_crashes_while_an_action_runs_is_waited_for(matrix, recove
     assert actions.columns("attempts, expiries") == [(1, 0), (1, 0)]
 
 
-@long
+@pytest.mark.long
 def test_a_server_that_crashes_during_a_claim_has_claimed_nothing(matrix, recovery):
     actions = matrix.publish("work", *[[0.1]] * 2)
     with matrix.holding_up_writes():
@@ -38,10 +37,10 @@ def test_a_server_that_crashes_during_a_claim_has_claimed_nothing(matrix, recove
     assert actions.columns("attempts, expiries") == [(1, 0), (1, 0)]
 
 
-@long
+@pytest.mark.long
 def test_a_server_that_crashes_during_a_settlement_gets_it_again(matrix, recovery):
-    actions = matrix.running("work", *[[1.0]] * 2)
-    holder = actions.holder(actions.starts()[0])
+    actions = matrix.running("patient", *[[1.0]] * 2)
+    holder = actions.holder(actions.first)
     with matrix.holding_up_writes():
         matrix.server.crash()
     back = time.monotonic()
@@ -54,7 +53,7 @@ def test_a_server_that_crashes_during_a_settlement_gets_it_again(matrix, recover
 def test_a_claim_whose_answer_is_lost_is_given_again_to_its_next_try(matrix, recovery):
     loss = matrix.wire.lose_answer(CLAIM)
     actions = matrix.publish("wired", *[[0.1]] * 2)
-    assert loss.happened.wait(60)
+    assert loss.happened.wait(PATIENCE)
     lost = time.monotonic()
     actions.wait_until_processed()
     recovery(lost, "the claim's next try, which gets what the first one claimed")
@@ -62,11 +61,11 @@ def test_a_claim_whose_answer_is_lost_is_given_again_to_its_next_try(matrix, rec
     assert actions.columns("attempts, expiries") == [(1, 0), (1, 0)]
 
 
-@long
+@pytest.mark.long
 def test_a_take_whose_answer_is_lost_costs_a_lease(matrix, recovery):
     loss = matrix.wire.lose_answer(TAKE)
     actions = matrix.publish("wired", *[[0.1]] * 2)
-    assert loss.happened.wait(60)
+    assert loss.happened.wait(PATIENCE)
     lost = time.monotonic()
     actions.wait_until_processed()
     recovery(lost, "the next run, once the lease has expired")
@@ -77,7 +76,7 @@ def test_a_take_whose_answer_is_lost_costs_a_lease(matrix, recovery):
 def test_a_settlement_whose_answer_is_lost_is_recognised_when_it_is_repeated(matrix, recovery):
     loss = matrix.wire.lose_answer(SETTLE)
     actions = matrix.publish("wired", *[[0.1]] * 2)
-    assert loss.happened.wait(60)
+    assert loss.happened.wait(PATIENCE)
     lost = time.monotonic()
     actions.wait_until_processed()
     recovery(lost, "nothing had to; the task repeats it")

@@ -6,15 +6,15 @@ import time
 
 import psutil
 import pytest
-from matrix import Holder, long, wait_until
+from matrix import Holder, wait_until
 
 pytestmark = pytest.mark.xdist_group("failures")
 
 
-@pytest.mark.parametrize("state", ["failed", pytest.param("success", marks=long)])
+@pytest.mark.parametrize("state", ["failed", pytest.param("success", marks=pytest.mark.long)])
 def test_marking_a_running_task_gives_its_other_actions_back_at_once(matrix, recovery, state):
-    actions = matrix.running("work", *[[2.5]] * 4)
-    holder = actions.holder(actions.starts()[0])
+    actions = matrix.running("work", *[[2.0]] * 4)
+    holder = actions.holder(actions.first)
     matrix.mark(holder, state)
     marked = time.monotonic()
     actions.wait_until_processed()
@@ -25,10 +25,10 @@ def test_marking_a_running_task_gives_its_other_actions_back_at_once(matrix, rec
     assert matrix.state(holder) == state
 
 
-@long
+@pytest.mark.long
 def test_an_action_that_outlives_its_marked_task_by_five_seconds_runs_again(matrix, recovery):
     actions = matrix.running("work", [30.0, 0.1], [0.1])
-    start = actions.starts()[0]
+    start = actions.first
     matrix.mark(actions.holder(start), "failed")
     marked = time.monotonic()
     actions.wait_until_processed()
@@ -37,10 +37,9 @@ def test_an_action_that_outlives_its_marked_task_by_five_seconds_runs_again(matr
     assert actions.columns("expiries") == [(1,), (0,)]
 
 
-@long
 def test_clearing_a_running_task_lets_its_next_try_take_over_what_it_held(matrix, recovery):
     actions = matrix.running("patient", [30.0, 0.1], [0.1])
-    start = actions.starts()[0]
+    start = actions.first
     holder = actions.holder(start)
     matrix.clear(holder)
     cleared = time.monotonic()
@@ -53,7 +52,7 @@ def test_clearing_a_running_task_lets_its_next_try_take_over_what_it_held(matrix
     assert actions.columns("fail_count") == [(0,), (0,)]
 
 
-@long
+@pytest.mark.long
 @pytest.mark.parametrize("state", ["failed", "success"])
 def test_marking_a_claim_task_while_it_claims_leaves_the_actions_due(matrix, recovery, state):
     actions = matrix.publish("work", *[[0.1]] * 2)
@@ -71,10 +70,10 @@ def test_marking_a_claim_task_while_it_claims_leaves_the_actions_due(matrix, rec
     matrix.airflow.rest.wait_for_run("work", claim.run_id)
 
 
-@long
+@pytest.mark.long
 def test_marking_a_finished_claim_failed_ends_its_mapped_tasks_likewise(matrix, recovery):
     actions = matrix.running("work", *[[2.5]] * 2)
-    holder = actions.holder(actions.starts()[0])
+    holder = actions.holder(actions.first)
     matrix.mark(claim_of(holder), "failed")
     marked = time.monotonic()
     actions.wait_until_processed()
@@ -84,10 +83,9 @@ def test_marking_a_finished_claim_failed_ends_its_mapped_tasks_likewise(matrix, 
     assert matrix.state(holder) == "upstream_failed"
 
 
-@long
 def test_clearing_the_claim_task_gives_back_its_claim_and_nothing_fresh(matrix, recovery):
-    actions = matrix.running("patient", *[[2.5]] * 4)
-    running = actions.holder(actions.starts()[0])
+    actions = matrix.running("patient", *[[2.0]] * 4)
+    running = actions.holder(actions.first)
     matrix.clear(claim_of(running))
     fresh = matrix.publish("patient", [0.1])
     cleared = time.monotonic()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 import pytest
-from matrix import long
 
 pytestmark = pytest.mark.xdist_group("failures")
 
@@ -13,9 +12,10 @@ pytestmark = pytest.mark.xdist_group("failures")
 OFF = {"fast_clock": 3600, "slow_clock": -3600}
 
 
+@pytest.mark.long
 def test_an_execution_timeout_is_a_failure_of_the_running_action_alone(matrix, recovery):
     actions = matrix.running("hasty", [30.0, 0.1], [0.1])
-    timed_out = actions.starts()[0].at + 3
+    timed_out = actions.first.at + 3
     actions.wait_until_processed()
     recovery(timed_out, "the next run, at once")
     assert set(actions.started_again()) == {actions.ids[0]}
@@ -25,7 +25,7 @@ def test_an_execution_timeout_is_a_failure_of_the_running_action_alone(matrix, r
     assert none is None
 
 
-@long
+@pytest.mark.long
 def test_workers_whose_clocks_are_an_hour_off_do_all_at_its_time(matrix):
     published = time.time()
     on = {by: matrix.publish(dag, [0.1], [8.0]) for dag, by in OFF.items()}
@@ -39,7 +39,7 @@ def test_workers_whose_clocks_are_an_hour_off_do_all_at_its_time(matrix):
         assert all(0 <= age < 60 for (age,) in ages)
 
 
-@long
+@pytest.mark.long
 def test_a_paused_dag_claims_nothing_and_goes_on_where_it_was(matrix, recovery):
     matrix.airflow.rest.pause("work", paused=True)
     actions = matrix.publish("work", *[[0.1]] * 2)

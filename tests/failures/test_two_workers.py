@@ -8,7 +8,7 @@ import time
 import psutil
 import pytest
 import redis_server
-from matrix import Actions, Matrix, interrupted, long, wait_until
+from matrix import Actions, Matrix, interrupted, wait_until
 
 from demo.airflow import Airflow
 from demo.screen import Screen
@@ -19,6 +19,7 @@ WORKERS = ("worker-1", "worker-2")
 
 pytestmark = [
     pytest.mark.xdist_group("failures"),
+    pytest.mark.long,
     pytest.mark.skipif(
         bool(redis_server.MISSING), reason=f"not installed: {', '.join(redis_server.MISSING)}"
     ),
@@ -67,7 +68,6 @@ def test_what_a_killed_worker_held_runs_on_the_other_one(cluster, recovery):
     start(cluster.airflow, "worker-1")
 
 
-@long
 def test_everybody_who_signs_up_gets_one_mail_from_one_of_two_workers(cluster, mail, users):
     stack = Stack(cluster.server, mail, cluster.airflow, cluster.engine)
     end = play(stack, users, Screen())

@@ -45,6 +45,41 @@ def test_a_long_job_under_a_short_lease_is_claimed_once(log, clock):
     assert log.renew(taken.token, 300)
 
 
+def test_what_its_owner_should_have_renewed_is_spared_for_a_third_of_a_lease(log, clock):
+    """A task that was killed with its supervisor: Airflow has not missed it yet."""
+    publish(log)
+    claim_and_take(log)
+    clock.tick(61)
+    assert claim_asking(log, yes).rows == []
+    clock.tick(19)
+    assert claim_asking(log, no, number=3).rows == []
+    clock.tick(1)
+    assert ids_of(claim_asking(log, no, number=4).rows) == [1]
+
+
+def test_what_it_has_set_aside_is_spared_no_longer(log, clock):
+    publish(log, 2)
+    claim_and_take(log)
+    clock.tick(61)
+    again = claim_asking(log, no)
+    suspects = take(log, again, owner=Owner("us/mails/2/run/0")).suspects
+    clock.tick(61)
+    assert claim_asking(log, yes, number=3).rows == []
+    clock.tick(20)
+    assert ids_of(claim_asking(log, no, number=4).rows) == ids_of(suspects.rows) == [1, 2]
+
+
+def test_what_waits_to_be_taken_is_spared_for_a_whole_lease(log, clock):
+    publish(log)
+    claim(log)
+    clock.tick(61)
+    assert claim_asking(log, yes).rows == []
+    clock.tick(59)
+    assert claim_asking(log, no, number=3).rows == []
+    clock.tick(1)
+    assert ids_of(claim_asking(log, no, number=4).rows) == [1]
+
+
 def test_who_is_gone_loses_it(log, clock):
     publish(log)
     claim_and_take(log)
