@@ -135,12 +135,13 @@ def settle_jobs(tx: Transaction, endings: Sequence[tuple[Job, Settlement]]) -> s
     """End jobs, or end them otherwise than before; return the ids that were lost meanwhile."""
     lost: set[int] = set()
     for job, settlement in sorted(endings, key=lambda ending: ending[0].action_id):
-        if job.standing == "claimed" or _hold_again(tx, job):
-            lost |= settling.settle(tx, job.token, [settlement])
+        if job.standing != "claimed" and not _hold_again(tx, job):
+            lost.add(job.action_id)
+        elif refused := settling.settle(tx, job.token, [settlement]):
+            lost |= refused
+        else:
             leases.close(tx, job.token)
             tx.rows(_CLOSE_AGAIN, token=job.token)
-        else:
-            lost.add(job.action_id)
     return lost
 
 

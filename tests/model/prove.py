@@ -37,7 +37,10 @@ MUST_BE_PLAYED = {
     "claim expired", "expired together", "failed alone", "processed", "skipped", "dead", "released",
     "settlement refused", "settlement repeated", "crashed", "answer lost", "held back by a limit",
     "requeue by id", "cancel by id", "run_now by id", "reschedule by id", "key given back",
-    "decision refused",
+    "decision refused", "job taken", "job taken again", "job taken in vain",
+    "job begun again, not ended", "job begun again, processed", "job begun again, dead",
+    "verdict on claimed", "verdict on waiting", "verdict on processed", "verdict refused",
+    "job left alone", "job expired", "extended", "not shortened", "not extended for ever",
 }  # fmt: skip
 
 
