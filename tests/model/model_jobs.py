@@ -85,9 +85,14 @@ class JobModel(Model):
             action.claimed_at = self.now
         return True
 
+    def alive(self, living: Collection[str]) -> list[Lease]:
+        """Return the expired leases that are asked about and whose owner lives."""
+        asked = self.expired()[:RECLAIMED_AT_ONCE]
+        return [held for held in asked if held.owner in living and self.holds(held)]
+
     def vouch(self, living: Collection[str], lease: int, max_lease: int) -> list[str]:
         """Extend the expired leases of who lives; return the tokens that were asked about."""
         asked = self.expired()[:RECLAIMED_AT_ONCE]
-        alive = [h.token for h in asked if h.owner in living and self.holds(h)]
-        self.extend(alive, lease, max_lease)
+        for held in self.alive(living):
+            self.extend([held.token], lease // 3 if held.is_renewed else lease, max_lease)
         return [held.token for held in asked]

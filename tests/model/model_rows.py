@@ -56,6 +56,11 @@ class Lease:
     def is_open(self) -> bool:
         return self.closed_at is None
 
+    @property
+    def is_renewed(self) -> bool:
+        """Whether who lives renews it by himself: then one that expired is hardly his any more."""
+        return self.kind == "run" or (self.kind == "claim" and self.parent is not None)
+
 
 @dataclass(frozen=True)
 class Job:

@@ -33,8 +33,9 @@ class AskingSteps(ClaimingSteps):
         holding = sorted({held.owner for held in model.expired() if model.holds(held)})
         living = {name for n, name in enumerate(holding) if n in alive}
         vouching = Vouching(living.__contains__, longest)
+        extensions = len({held.is_renewed for held in model.alive(living)})
         claimed = self.attempt(
-            fate, lambda: self.log.claim(among, limit, lease, us, vouching), spared=1 + bool(living)
+            fate, lambda: self.log.claim(among, limit, lease, us, vouching), spared=1 + extensions
         )
         asked = model.vouch(living, lease, longest)  # which stays, even if the claim crashed
         if claimed is not None:
