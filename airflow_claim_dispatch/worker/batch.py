@@ -19,7 +19,8 @@ from airflow_claim_dispatch.storage.choosing import Row
 from airflow_claim_dispatch.storage.claiming import Taken
 from airflow_claim_dispatch.storage.leases import Owner
 from airflow_claim_dispatch.storage.rows import to_action
-from airflow_claim_dispatch.worker.keeper import Keeper, Tally
+from airflow_claim_dispatch.worker.keeper import Keeper
+from airflow_claim_dispatch.worker.tally import Tally
 
 if TYPE_CHECKING:
     from airflow_claim_dispatch.storage.action_log import ActionLog

@@ -11,8 +11,8 @@ import logging
 import queue
 import sys
 import threading
-from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Collection, Iterable
+from collections import defaultdict, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
 from time import monotonic
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from airflow_claim_dispatch.core.errors import SettlementFailed
 from airflow_claim_dispatch.core.settlement import Settlement
 from airflow_claim_dispatch.worker.lanes import Lanes
+from airflow_claim_dispatch.worker.tally import Tally
 
 if TYPE_CHECKING:
     from airflow_claim_dispatch.storage.action_log import ActionLog
@@ -39,38 +40,6 @@ FLUSH_REST = 0.05
 
 #: Seconds after which a waiting thread looks whether there is still something to wait for.
 _GLANCE = 0.1
-
-#: Errors of actions that died which a tally keeps for notifiers.
-_MAX_DEAD = 100
-
-
-@dataclass(slots=True)
-class Tally:
-    """What became of the actions, by what the database confirmed.
-
-    :param counts: by ``processed``, ``retried``, ``released``, ``skipped``, ``dead``, ``lost``.
-    :param dead: ids and reasons of actions that died, at most a hundred.
-    """
-
-    counts: Counter[str] = field(default_factory=Counter)
-    dead: dict[int, str] = field(default_factory=dict)
-
-    def add(self, settlements: Iterable[Settlement], lost: Collection[int]) -> None:
-        """Count settled actions, and those among them whose claim was ``lost``."""
-        self.counts.update("lost" if s.action_id in lost else _outcome(s) for s in settlements)
-        for s in settlements:
-            if s.outcome == "dead" and s.action_id not in lost and len(self.dead) < _MAX_DEAD:
-                self.dead[s.action_id] = s.error or ""
-
-    def as_dict(self) -> dict[str, int]:
-        """Return the counts that are not zero."""
-        return dict(self.counts)
-
-
-def _outcome(settlement: Settlement) -> str:
-    if settlement.outcome is None:
-        return "retried" if settlement.failed else "released"
-    return "processed" if settlement.succeeded else settlement.outcome
 
 
 @dataclass(frozen=True, slots=True, eq=False)

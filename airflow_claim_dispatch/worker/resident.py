@@ -20,8 +20,9 @@ from airflow_claim_dispatch.storage.transaction import Transaction
 from airflow_claim_dispatch.storage.wakeup import SOON
 from airflow_claim_dispatch.worker.batch import BatchRun
 from airflow_claim_dispatch.worker.bell import Bell
-from airflow_claim_dispatch.worker.keeper import Ask, Tally
+from airflow_claim_dispatch.worker.keeper import Ask
 from airflow_claim_dispatch.worker.lanes import lanes_of
+from airflow_claim_dispatch.worker.tally import Tally
 
 if TYPE_CHECKING:
     from airflow_claim_dispatch.core.execution import Execution
