@@ -13,7 +13,6 @@ from model_rows import Draft, Ending
 from side_by_side import aside
 from steps_jobs import JobSteps
 from steps_settling import SettlingSteps
-from steps_steering import SteeringSteps
 from tables import START, expected_actions, expected_leases, stored
 
 from airflow_claim_dispatch.core.flow import Flow
@@ -22,7 +21,7 @@ from airflow_claim_dispatch.storage.leases import Owner
 KEYS = ("k", "l", None, None, "k", None, "k", "l")
 
 
-class Protocol(JobSteps, SettlingSteps, SteeringSteps):
+class Protocol(JobSteps, SettlingSteps):
     """Publishers, claimers, tasks, people, crashes and time, in any order."""
 
     @initialize()

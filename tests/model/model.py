@@ -157,6 +157,8 @@ class Model(Steering):
         for held in breakable[:RECLAIMED_AT_ONCE]:
             if asked is None or held.token in asked:
                 self._break(held)
+            else:
+                self.played["not asked about"] += self.holds(held)
 
     def extend(self, tokens: Iterable[str], lease: int, max_lease: int) -> None:
         """Of owners that live: never shorter, and never beyond the longest."""

@@ -49,8 +49,7 @@ class JobModel(Model):
     def jobs(self) -> list[Job]:
         """Return the last job of each task, unless its action has gone on without it."""
         taken = [held for held in self.leases.values() if held.kind == "job"]
-        taken.sort(key=lambda held: (held.created_at, held.number, held.token))
-        last = {held.owner: held for held in taken}
+        last = {held.owner: held for held in sorted(taken, key=lambda held: held.created_at)}
         jobs = [Job(held.token, held.ids[0], self._standing(held)) for held in last.values()]
         return [job for job in jobs if job.standing is not None]
 
@@ -67,7 +66,7 @@ class JobModel(Model):
         lost = set()
         for job, ending in sorted(endings, key=lambda pair: pair[0].id):
             if job.standing != "claimed" and not self._hold_again(job):
-                self.played["verdict refused"] += 1
+                self.played[f"verdict refused on {job.standing}"] += 1
                 lost.add(job.id)
             elif refused := self.settle(job.token, [ending]):
                 lost |= refused
@@ -85,14 +84,8 @@ class JobModel(Model):
             action.claimed_at = self.now
         return True
 
-    def alive(self, living: Collection[str]) -> list[Lease]:
-        """Return the expired leases that are asked about and whose owner lives."""
+    def ask(self, living: Collection[str]) -> tuple[list[str], list[Lease]]:
+        """Return the leases that are asked about, and those of them whose owner lives."""
         asked = self.expired()[:RECLAIMED_AT_ONCE]
-        return [held for held in asked if held.owner in living and self.holds(held)]
-
-    def vouch(self, living: Collection[str], lease: int, max_lease: int) -> list[str]:
-        """Extend the expired leases of who lives; return the tokens that were asked about."""
-        asked = self.expired()[:RECLAIMED_AT_ONCE]
-        for held in self.alive(living):
-            self.extend([held.token], lease // 3 if held.is_renewed else lease, max_lease)
-        return [held.token for held in asked]
+        alive = [held for held in asked if held.owner in living and self.holds(held)]
+        return [held.token for held in asked], alive

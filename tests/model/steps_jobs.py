@@ -11,6 +11,7 @@ from model_rows import Ending, Lease
 from model_rows import Job as ModelJob
 from side_by_side import real
 from steps_asking import AskingSteps
+from steps_steering import SteeringSteps
 
 from airflow_claim_dispatch.storage.jobs import Job
 from airflow_claim_dispatch.storage.leases import Owner
@@ -19,7 +20,7 @@ from airflow_claim_dispatch.storage.leases import Owner
 _EVER = 10**9
 
 
-class JobSteps(AskingSteps):
+class JobSteps(AskingSteps, SteeringSteps):
     @rule(limit=limits, lease=leases, owner=owners)
     def claim_and_take_jobs(self, limit: int, lease: int, owner: int) -> None:
         """As an operator's tasks do it when nothing goes wrong."""
@@ -43,6 +44,16 @@ class JobSteps(AskingSteps):
         earlier = recent(self.job_leases(), pick)
         us = Owner(earlier.owner, earlier.number + later)
         self.take_job_as(us, earlier.parent, earlier.ids[0], lease, fate)
+
+    @precondition(lambda self: self.ended_jobs())
+    @rule(pick=picks, lease=leases, fate=FATES)
+    def clear_what_has_ended(self, pick: int, lease: int, fate: Any) -> None:
+        earlier = self.model.leases[recent(self.ended_jobs(), pick).token]
+        us = Owner(earlier.owner, earlier.number + 1)
+        self.take_job_as(us, earlier.parent, earlier.ids[0], lease, fate)
+
+    def ended_jobs(self) -> list[ModelJob]:
+        return [job for job in self.model.jobs() if job.standing not in ("claimed", "waiting")]
 
     def take_job_as(self, us: Owner, parent: str, id_: int, lease: int, fate: Any) -> None:
         # Which of two takes was the last is not known if they share an instant.
@@ -74,12 +85,12 @@ class JobSteps(AskingSteps):
     @rule()
     def look_at_jobs(self) -> None:
         seen = self.log.jobs_of("job ", _EVER)
-        assert [ModelJob(job.token, job.action_id, job.standing) for job in seen] == (
-            self.model.jobs()
-        )
+        by_token = {job.token: job for job in seen}
+        known = self.model.jobs()
+        assert {known_to_model(job) for job in seen} == set(known)
         if seen:
-            # Of one instant they come in the order of their tokens, which is another every time.
-            self.seen.append(sorted(seen, key=lambda job: (job.action_id, job.owner)))
+            # Those of one instant came in the order of their tokens, which is another every time.
+            self.seen.append([by_token[job.token] for job in known])
 
     @precondition(lambda self: self.job_leases())
     @rule(said=st.lists(states, min_size=1, max_size=4), fate=FATES)
@@ -93,6 +104,28 @@ class JobSteps(AskingSteps):
     def settle_jobs_late(self, pick: int, said: list[str | None], fate: Any) -> None:
         """By states that Airflow took long to tell, of jobs that have gone on perhaps."""
         self.settle_by_states(recent(self.seen, pick), said, fate)
+
+    @precondition(lambda self: self.waiting_jobs())
+    @rule(
+        pick=picks,
+        verb=st.sampled_from(["run_now", "reschedule", "cancel"]),
+        runs_again=st.booleans(),
+    )
+    def change_what_a_job_has_left(self, pick: int, verb: str, *, runs_again: bool) -> None:
+        """Before its task is marked a success, or begins again."""
+        self.look_at_jobs()
+        token = recent(self.waiting_jobs(), pick).token
+        (job,) = (job for job in self.seen[-1] if job.token == token)
+        self.model.now += 1
+        self.decide_about(verb, [job.action_id], 15, "answered")
+        if runs_again:
+            again = Owner(job.owner, job.try_number + 1)
+            self.take_job_as(again, self.model.leases[token].parent, job.action_id, 30, "answered")
+        else:
+            self.settle_by_states([job], ["success"], "answered")
+
+    def waiting_jobs(self) -> list[ModelJob]:
+        return [job for job in self.model.jobs() if job.standing == "waiting"]
 
     @precondition(lambda self: self.verdicts)
     @rule(pick=picks)
@@ -118,8 +151,12 @@ class JobSteps(AskingSteps):
             if ending.id not in lost and was is not None and job.standing == was[0]:
                 assert was[1] == job.token, "an end is changed by the state of its own task alone"
                 del self.ends[ending.id]
-        known = [(ModelJob(job.token, job.action_id, job.standing), end) for job, end in endings]
+        known = [(known_to_model(job), end) for job, end in endings]
         assert lost == self.model.settle_jobs(known)
+
+
+def known_to_model(job: Job) -> ModelJob:
+    return ModelJob(job.token, job.action_id, job.standing)
 
 
 def verdict(job: Job, state: str | None) -> Ending | None:
