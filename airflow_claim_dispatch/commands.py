@@ -12,10 +12,8 @@ from contextlib import contextmanager
 
 from airflow_claim_dispatch import settings, terminal
 from airflow_claim_dispatch.core.errors import InvalidSetting
-from airflow_claim_dispatch.core.retention import Retention
 from airflow_claim_dispatch.publisher import Publisher
 from airflow_claim_dispatch.storage import migrate
-from airflow_claim_dispatch.storage.retention import BATCH_SIZE
 from airflow_claim_dispatch.tracing import TracedExecution
 from airflow_claim_dispatch.worker.drain import run_due
 
@@ -101,22 +99,6 @@ def run(parsed: Namespace) -> int:
             served_by="claim-dispatch run",
         )
     terminal.say(parsed, report, "  ".join(f"{name}={number}" for name, number in report.items()))
-    return 0
-
-
-def purge(parsed: Namespace) -> int:
-    """Delete settled actions whose retention is over."""
-    retention = (
-        settings.retention() if parsed.retention is None else Retention.parse(parsed.retention)
-    )
-    batch_size = BATCH_SIZE if parsed.batch_size is None else parsed.batch_size
-    purged = terminal.open_log(parsed).purge(
-        retention, dry_run=parsed.dry_run, batch_size=batch_size
-    )
-    verb = "would delete" if parsed.dry_run else "deleted"
-    lines = [f"{number:>9} {outcome} {type_}" for (type_, outcome), number in purged.by_type()]
-    total = f"{verb} {purged.actions.total()} actions and {purged.leases} leases"
-    terminal.say(parsed, purged.as_dict() | {"dry_run": parsed.dry_run}, "\n".join([*lines, total]))
     return 0
 
 

@@ -35,6 +35,17 @@ def stats(parsed: Namespace) -> int:
         time.sleep(max(parsed.every, 0))
 
 
+def overview(parsed: Namespace) -> int:
+    """Say how it goes: the counts, and what needs somebody."""
+    view = terminal.open_log(parsed).desk.overview()
+    lines = [_counts(view.types)]
+    lines += [f"Nobody serves: {', '.join(view.unserved)}"] if view.unserved else []
+    lines += [f"Paused: {', '.join(view.paused)}"] if view.paused else []
+    human = "\n".join(terminal.printable(line, lines=True) for line in lines)
+    terminal.say(parsed, view.as_dict(), human)
+    return 0
+
+
 def list(parsed: Namespace) -> int:  # noqa: A001  the verb
     """List a page of actions."""
     which = meant(parsed)
@@ -111,7 +122,7 @@ def doctor(parsed: Namespace) -> int:
         for problem in check.problems:
             lines += [f"         {problem.what}", f"         -> {problem.remedy}"]
     human = "\n".join(map(terminal.printable, lines))
-    terminal.say(parsed, diagnosis.as_dict() | {"is_well": diagnosis.is_well}, human)
+    terminal.say(parsed, diagnosis.as_dict(), human)
     return 0 if diagnosis.is_well else 1
 
 

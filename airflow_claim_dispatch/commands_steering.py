@@ -6,10 +6,12 @@ from argparse import Namespace
 from collections.abc import Callable
 from typing import Any
 
-from airflow_claim_dispatch import terminal
+from airflow_claim_dispatch import settings, terminal
 from airflow_claim_dispatch.commands_seeing import meant
 from airflow_claim_dispatch.core.errors import InvalidDecision
+from airflow_claim_dispatch.core.retention import Retention
 from airflow_claim_dispatch.storage.desk import Desk
+from airflow_claim_dispatch.storage.retention import BATCH_SIZE, Purged
 from airflow_claim_dispatch.storage.rounds import Answered, Target
 
 _DONE = {
@@ -62,6 +64,30 @@ def resume(parsed: Namespace) -> int:
     said = f"{parsed.type} {'goes on' if changed else 'was not paused'}"
     terminal.say(parsed, {"changed": changed}, terminal.printable(said))
     return 0
+
+
+def purge(parsed: Namespace) -> int:
+    """Delete what has been settled for long enough, or count it."""
+    retention = (
+        settings.retention() if parsed.retention is None else Retention.parse(parsed.retention)
+    )
+    batch_size = BATCH_SIZE if parsed.batch_size is None else parsed.batch_size
+    purged = _desk(parsed).purge(
+        retention, by=_by(parsed), dry_run=parsed.dry_run, batch_size=batch_size
+    )
+    terminal.say(parsed, purged.as_dict(), _gone(purged))
+    return 0
+
+
+def _gone(purged: Purged) -> str:
+    lines = [
+        f"{number:>9} {outcome} {terminal.printable(type_)}"
+        for (type_, outcome), number in purged.by_type()
+    ]
+    verb = "would delete" if purged.dry_run else "deleted"
+    actions, leases, decisions = purged.actions.total(), purged.leases, purged.decisions
+    total = f"{verb} {actions} actions, {leases} leases and {decisions} decisions"
+    return "\n".join([*lines, total])
 
 
 def _decide(parsed: Namespace, decide: Callable[[Desk, Target, dict[str, Any]], Answered]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, TypeVar
@@ -14,7 +14,7 @@ from airflow_claim_dispatch import metrics, settings
 from airflow_claim_dispatch.connections import open_log
 from airflow_claim_dispatch.core.draft import NewAction
 from airflow_claim_dispatch.core.receipt import Receipt
-from airflow_claim_dispatch.core.retention import Retention
+from airflow_claim_dispatch.core.retention import Periods, Retention
 from airflow_claim_dispatch.publisher import PublishingVerbs
 from airflow_claim_dispatch.storage.action_log import ActionLog
 from airflow_claim_dispatch.storage.desk import Desk
@@ -62,7 +62,7 @@ class ClaimDispatchHook(PublishingVerbs, BaseHook):
 
     def purge(
         self,
-        retention: Mapping[str, Mapping[str, str | None]] | None = None,
+        retention: Periods | None = None,
         *,
         dry_run: bool = False,
         batch_size: int = BATCH_SIZE,
@@ -75,7 +75,7 @@ class ClaimDispatchHook(PublishingVerbs, BaseHook):
         """
         keep = settings.retention() if retention is None else Retention(retention)
         purged = self.action_log.purge(keep, dry_run=dry_run, batch_size=batch_size)
-        return purged.as_dict() | {"dry_run": dry_run}
+        return purged.as_dict()
 
     def transact(self, table: str, work: Callable[[Transaction], T]) -> T:
         """Run ``work`` in a transaction on the log ``table``."""

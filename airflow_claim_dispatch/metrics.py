@@ -21,7 +21,8 @@ from airflow_claim_dispatch.storage.action_log import ActionLog
 if TYPE_CHECKING:
     from airflow_claim_dispatch.core.settlement import Settlement
     from airflow_claim_dispatch.storage.action_log import Ending
-    from airflow_claim_dispatch.storage.claiming import Claim, Row, Taken
+    from airflow_claim_dispatch.storage.choosing import Row
+    from airflow_claim_dispatch.storage.claiming import Claim, Taken
 
 log = logging.getLogger(__name__)
 

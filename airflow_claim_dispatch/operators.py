@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from airflow.sdk.definitions.mappedoperator import MappedOperator
 
     from airflow_claim_dispatch.storage.action_log import ActionLog
-    from airflow_claim_dispatch.storage.claiming import Row
+    from airflow_claim_dispatch.storage.choosing import Row
     from airflow_claim_dispatch.storage.vouching import Vouching
     from airflow_claim_dispatch.worker.batch import BatchRun
 

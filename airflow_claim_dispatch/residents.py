@@ -31,7 +31,7 @@ class ResidentOperator(BaseOperator):
 
     :param processors: they say which types are claimed.
     :param stay: how long the task stays; schedule the next one right after it (``@continuous``).
-    :param limit: actions of a claim at most; it holds two claims at most, and no more than will
+    :param limit: actions of a claim at most; it holds three claims at most, and no more than will
         start within a third of the lease.
     :param lease: for how long an action is safe from others without a sign of life; by default
         ``[claim_dispatch] lease``.

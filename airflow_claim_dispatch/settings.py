@@ -46,8 +46,8 @@ OPTIONS: dict[str, tuple[str, str]] = {
         "Class that evaluates rules.",
     ),
     "retention": (
-        '{"*": {"processed": "P30D", "skipped": "P30D", "cancelled": "P30D"}}',
-        "How long settled actions stay, by type and outcome; for ever what it does not name.",
+        '{"*": {"processed": "P30D", "skipped": "P30D", "cancelled": "P30D"}, "decisions": "P1Y"}',
+        "How long settled actions (by type and outcome) and decisions stay; for ever if not named.",
     ),
     "listen": (
         "True",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
 from airflow_claim_dispatch.core.draft import OnConflict
 from airflow_claim_dispatch.core.payload import Json, Payload
+from airflow_claim_dispatch.core.retention import Periods
 from airflow_claim_dispatch.core.times import Moment
 from airflow_claim_dispatch.storage.retention import BATCH_SIZE
 
@@ -92,7 +93,9 @@ class PublishActionOperator(BaseOperator):
 
 
 class PurgeActionsOperator(BaseOperator):
-    """Delete settled actions whose retention is over, in batches, each a short transaction.
+    """Delete what has outlived its retention, in batches, each a short transaction.
+
+    That is: settled actions, the leases that led to them, the decisions about them.
 
     Safe to stop at any time and to run beside everything else: it never deletes what is not
     settled, and skips what somebody has locked.
@@ -104,7 +107,7 @@ class PurgeActionsOperator(BaseOperator):
     :param claim_dispatch_conn_id: by default ``[claim_dispatch] conn_id``.
     :param table: by default ``[claim_dispatch] table``.
 
-    Returns how many actions and leases went, by type and outcome.
+    Returns how many actions (by type and outcome), leases and decisions went.
     """
 
     template_fields: Sequence[str] = ("retention", "claim_dispatch_conn_id", "table")
@@ -114,7 +117,7 @@ class PurgeActionsOperator(BaseOperator):
     def __init__(
         self,
         *,
-        retention: Mapping[str, Mapping[str, str | None]] | None = None,
+        retention: Periods | None = None,
         dry_run: bool = False,
         batch_size: int = BATCH_SIZE,
         claim_dispatch_conn_id: str | None = None,
@@ -135,5 +138,6 @@ class PurgeActionsOperator(BaseOperator):
         with using_hook(self.claim_dispatch_conn_id, self.table) as hook:
             report = hook.purge(self.retention, dry_run=self.is_dry_run, batch_size=self.batch_size)
         verb = "Would delete" if self.is_dry_run else "Deleted"
-        self.log.info("%s %d actions and %d leases.", verb, report["actions"], report["leases"])
+        gone = [report[name] for name in ("actions", "leases", "decisions")]
+        self.log.info("%s %d actions, %d leases and %d decisions.", verb, *gone)
         return report

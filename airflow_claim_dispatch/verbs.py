@@ -132,14 +132,16 @@ COMMANDS = (
     ),
     Command(
         "purge",
-        "Delete settled actions whose retention is over",
+        "Delete settled actions, leases and decisions whose retention is over",
         (
             _option("--retention", help="JSON by type and outcome; by default the setting"),
             _option("--dry-run", action="store_true", help="Count them, and delete nothing"),
             _option("--batch-size", type=int, help="Rows that one transaction looks at"),
+            _BY,
             *_WHERE,
             _OUTPUT,
         ),
+        _STEERING,
     ),
     Command(
         "stats",
@@ -153,6 +155,8 @@ COMMANDS = (
         ),
         _SEEING,
     ),
+    Command("overview", "Say how it goes: counts, lags, who serves what, what needs somebody",
+            (*_WHERE, _OUTPUT), _SEEING),
     Command("list", "List actions", (*_MEANT, *_PAGED, *_WHERE, _OUTPUT), _SEEING),
     Command("show", "Show all there is to know about an action", (_ID, *_WHERE, _OUTPUT), _SEEING),
     Command("why", "Say what holds an action, or how it ended", (_ID, *_WHERE, _OUTPUT), _SEEING),

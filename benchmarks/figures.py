@@ -67,6 +67,17 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """Where the time of one action goes, in microseconds: on the clock, and of processors."""
+
+    what: str
+    who: str
+    clock: float
+    client: float
+    server: float
+
+
+@dataclass(frozen=True)
 class Curve:
     """A named line of a plot."""
 
@@ -92,6 +103,7 @@ class Outcome:
 
     rows: Sequence[Row]
     plots: Sequence[Plot] = ()
+    costs: Sequence[Cost] = ()
 
 
 def in_turns(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.figures import Outcome, Row
+from benchmarks.figures import Cost, Outcome, Row
 from benchmarks.plot import svg
 from benchmarks.server import Server
 
@@ -34,7 +34,8 @@ def write(folder: Path, outcomes: Sequence[Outcome], command: str, server: Serve
     for plot in plots:
         (folder / f"{plot.file}.svg").write_text(svg(plot))
     pictures = [f"![{plot.title}]({plot.file}.svg)" for plot in plots]
-    text = "\n\n".join([*_head(command, server), table(rows), *pictures])
+    costs = [cost for outcome in outcomes for cost in outcome.costs]
+    text = "\n\n".join([*_head(command, server), table(rows), *_profile(costs), *pictures])
     (folder / "RESULTS.md").write_text(text + "\n")
 
 
@@ -50,6 +51,20 @@ def table(rows: Sequence[Row]) -> str:
         for row in rows
     ]
     return "\n".join(lines)
+
+
+def _profile(costs: Sequence[Cost]) -> list[str]:
+    if not costs:
+        return []
+    lines = [
+        "| µs an action | | on the clock | of the client's processor | of the server's |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {cost.what} | {cost.who} | {cost.clock:.1f} | {cost.client:.1f} | {cost.server:.1f} |"
+        for cost in costs
+    ]
+    return ["## Where the time goes", "\n".join(lines)]
 
 
 def _head(command: str, server: Server) -> list[str]:

@@ -42,6 +42,11 @@ class Server(Postgres):
         """Let nobody pay for what somebody else left behind: vacuum, analyze, checkpoint."""
         self.execute(database, "VACUUM (ANALYZE)", "CHECKPOINT")
 
+    @property
+    def process(self) -> psutil.Process:
+        """The process that starts all others of the server."""
+        return psutil.Process(int((self._data / "postmaster.pid").read_text().split()[0]))
+
     def version(self) -> str:
         """Return the server's version."""
         with psycopg.connect(self.url(scheme="postgresql")) as connection:

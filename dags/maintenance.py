@@ -20,9 +20,9 @@ from airflow_claim_dispatch import PurgeActionsOperator
 def maintenance() -> None:
     """### Upkeep of the action log
 
-    Deletes settled actions whose retention (`[claim_dispatch] retention`) is over, and the leases
-    that led to them, in batches of a few thousand rows. Stopping it loses nothing: the next run
-    goes on.
+    Deletes settled actions whose retention (`[claim_dispatch] retention`) is over, the leases that
+    led to them and old decisions about them, in batches of a few thousand rows. Stopping it loses
+    nothing: the next run goes on.
     """
     PurgeActionsOperator(task_id="purge", execution_timeout=timedelta(hours=1))
 

@@ -1,24 +1,21 @@
 """The checker: reads the log of effects and the final tables, and names every violation.
 
-It shares no code with the library: what it knows of the tables is written here.
+It and what it imports share no code with the library: what they know of it is written here.
 ``python -m soak.checker URL FOLDER``.
 """
 
 from __future__ import annotations
 
 import sys
-from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from collections import defaultdict
 from itertools import pairwise
 from pathlib import Path
 
 import psycopg
 
-from soak.history import History, Lease, Settling, read
-
-ENDS = {"processed": "processed", "skipped": "skipped", "dead": "dead", "given-up": "dead"}
-
-_FAILURES = ("failed", "dead")
+from soak import endings
+from soak.history import History, Lease, read
+from soak.verdict import ENDS, Row, Verdict
 
 #: Every attempt opened a lease, and every run needed an attempt.
 _MISCOUNTED = """
@@ -28,36 +25,6 @@ _MISCOUNTED = """
                   GROUP BY id) c ON c.id = a.id
      WHERE a.attempts > coalesce(c.leases, 0) OR a.expiries > a.attempts
 """
-
-#: More of one kind say nothing new.
-_SHOWN = 20
-
-
-@dataclass
-class Row:
-    """A row of the final table."""
-
-    outcome: str | None
-    token: str | None
-    attempts: int
-    fail_count: int
-    expiries: int
-    is_processed: bool
-
-
-@dataclass
-class Verdict:
-    """What was counted, and what must not be."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    violations: list[str] = field(default_factory=list)
-    history: History = field(default_factory=History)
-
-    def violated(self, rule: str, what: object) -> None:
-        """Note a violation."""
-        self.counts[f"violations: {rule}"] += 1
-        if self.counts[f"violations: {rule}"] <= _SHOWN:
-            self.violations.append(f"{rule}: {what}")
 
 
 def check(url: str, folder: Path) -> Verdict:
@@ -86,7 +53,7 @@ def judge(verdict: Verdict, rows: dict[int, Row], written: dict[str, int]) -> No
     """Compare the final tables with what has happened."""
     _all_ended(verdict, rows, written)
     _runs(verdict, rows)
-    _settlements(verdict, rows)
+    endings.judge(verdict, rows)
     verdict.counts["actions"] = len(rows)
     verdict.counts.update(f"ended {row.outcome}" for row in rows.values())
     verdict.counts["expiries"] = sum(row.expiries for row in rows.values())
@@ -185,94 +152,6 @@ def _is_next_try(history: History, first: Lease, second: Lease, again: float) ->
         and first.process in history.died
         and history.last_word[first.process] <= again
     )
-
-
-@dataclass
-class _Heard:
-    """What the answers to settlements add up to."""
-
-    ends: dict[int, tuple[str, str, float]] = field(default_factory=dict)
-    released: dict[tuple[int, str], float] = field(default_factory=dict)
-    unanswered: dict[int, list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
-    failures: Counter[int] = field(default_factory=Counter)
-    perhaps: Counter[int] = field(default_factory=Counter)
-
-
-def _settlements(verdict: Verdict, rows: dict[int, Row]) -> None:
-    heard = _Heard()
-    for settling in sorted(verdict.history.settlings, key=lambda s: s.answered or float("inf")):
-        for id_, kind in settling.kinds.items():
-            if settling.lost is None:
-                heard.unanswered[id_].append((settling.token, kind))
-                heard.perhaps[id_] += kind in _FAILURES
-            elif id_ in settling.lost:
-                verdict.counts["settlements refused"] += 1
-            else:
-                _accepted(verdict, heard, settling, id_, kind)
-    for id_, row in rows.items():
-        _agrees(verdict, id_, row, heard.ends.get(id_), heard.unanswered.get(id_, []))
-        least = heard.failures[id_]
-        most = least + heard.perhaps[id_] + row.expiries
-        if not least <= row.fail_count <= most:
-            verdict.violated("failures agree", f"{id_}: {row.fail_count} not in {least} to {most}")
-    for id_, (_, _, at) in heard.ends.items():
-        if any(ran > at for ran, _ in verdict.history.runs.get(id_, ())):
-            verdict.violated("nothing runs after its end", id_)
-
-
-def _accepted(verdict: Verdict, heard: _Heard, settling: Settling, id_: int, kind: str) -> None:
-    verdict.counts["settlements"] += 1
-    earlier = heard.ends.get(id_)
-    if earlier and earlier[0] == settling.token:
-        verdict.counts["settlements repeated"] += 1
-        return
-    _is_good(verdict, settling, id_, earlier, heard.released)
-    heard.failures[id_] += kind in _FAILURES
-    if kind in ENDS:
-        heard.ends[id_] = settling.token, ENDS[kind], settling.answered or 0
-    else:
-        heard.released[id_, settling.token] = settling.answered or 0
-
-
-def _is_good(
-    verdict: Verdict,
-    settling: Settling,
-    id_: int,
-    earlier: tuple[str, str, float] | None,
-    released: dict[tuple[int, str], float],
-) -> None:
-    """Whether a settlement that was taken came from who held the action then."""
-    held = verdict.history.leases.get(settling.token)
-    if earlier is not None:
-        verdict.violated("an end is an end", f"{id_}: {earlier} and {settling.token}")
-    if held is None:
-        verdict.violated("a settlement needs a lease", f"{id_} by {settling.token}")
-        return
-    if released.get((id_, settling.token), float("inf")) < settling.at:
-        verdict.violated("what was released is held no more", f"{id_} by {settling.token}")
-    for other in verdict.history.holders[id_]:
-        if other.token != settling.token and held.at < other.at < settling.at:
-            verdict.violated("a stale settlement is refused", f"{id_}: {settling.token}")
-
-
-def _agrees(
-    verdict: Verdict,
-    id_: int,
-    row: Row,
-    end: tuple[str, str, float] | None,
-    unheard: list[tuple[str, str]],
-) -> None:
-    """Whether the row says who ended it, and how."""
-    if row.outcome in (None, "cancelled"):
-        if end is not None:
-            verdict.violated("an end is an end", f"{id_} is {row.outcome}, not {end[1]}")
-    elif end is not None:
-        if (row.token, row.outcome) != end[:2]:
-            verdict.violated("an end is an end", f"{id_}: {row} is not {end}")
-    elif not any(t == row.token and ENDS.get(kind) == row.outcome for t, kind in unheard):
-        verdict.violated("every end has an author", f"{id_} {row.outcome} by {row.token}")
-    else:
-        verdict.counts["ends whose answer was lost"] += 1
 
 
 if __name__ == "__main__":

@@ -22,13 +22,17 @@ class Lease:
 
 @dataclass
 class Settling:
-    """Endings that a process has asked for; ``lost`` is None if it was never answered."""
+    """Endings that a process has asked for; ``lost`` is None if it was never answered.
+
+    A ``standing`` has what was asked for by a task's state: how its job stood before.
+    """
 
     token: str
     at: float
     kinds: dict[int, str]
     answered: float | None = None
     lost: set[int] | None = None
+    standing: str | None = None
 
 
 @dataclass
@@ -66,6 +70,9 @@ def _read_one(history: History, file: Path) -> None:
             history.runs[int(rest[1])].append((at, rest[0]))
         elif word == "settling":
             asked[rest[0]] = Settling(rest[1], at, _kinds(rest[2:]))
+            history.settlings.append(asked[rest[0]])
+        elif word == "verdict":
+            asked[rest[0]] = Settling(rest[1], at, _kinds(rest[3:]), standing=rest[2])
             history.settlings.append(asked[rest[0]])
         elif word == "settled":
             asked[rest[0]].answered, asked[rest[0]].lost = at, set(_ids(rest[1]))

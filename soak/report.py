@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from soak.checker import ENDS, Verdict
 from soak.history import History
+from soak.verdict import ENDS, Verdict
 
 _WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 860, 340, 70, 20, 60
 _COLOURS = {"published": "#8a8f98", "ended": "#1f6feb"}

@@ -11,6 +11,7 @@ from typing import Any
 from airflow_claim_dispatch.core.settlement import Settlement
 from airflow_claim_dispatch.storage.action_log import ActionLog
 from airflow_claim_dispatch.storage.claiming import Claim, Taken
+from airflow_claim_dispatch.storage.jobs import Job
 from airflow_claim_dispatch.storage.leases import Owner
 from airflow_claim_dispatch.storage.lines import Line
 from airflow_claim_dispatch.storage.transaction import Transaction
@@ -63,6 +64,11 @@ class Witness(ActionLog):
         asked = monotonic()
         return self._got(super().take(token, ids, lease, owner), asked + lease, owner)
 
+    def take_job(self, token: str, action_id: int, lease: float, owner: Owner) -> Taken:
+        """Take a job, and say so."""
+        asked = monotonic()
+        return self._got(super().take_job(token, action_id, lease, owner), asked + lease, owner)
+
     def renew(self, token: str, lease: float) -> bool:
         """Renew, and say so."""
         asked = monotonic()
@@ -76,6 +82,14 @@ class Witness(ActionLog):
         call = self._settling(token, settlements)
         lost = super().settle(token, settlements, **options)
         self._effects.say("settled", call, ids(sorted(lost)))
+        return lost
+
+    def settle_jobs(self, endings: Sequence[tuple[Job, Settlement]]) -> set[int]:
+        """Settle by states; say before it how each job stood, and after it what was lost."""
+        calls = [(job, self._verdict(job, settlement)) for job, settlement in endings]
+        lost = super().settle_jobs(endings)
+        for job, call in calls:
+            self._effects.say("settled", call, ids({job.action_id} & lost))
         return lost
 
     def exchange(
@@ -92,6 +106,12 @@ class Witness(ActionLog):
         for token, call in calls.items():
             self._effects.say("settled", call, ids(sorted(lost[token])))
         return lost, self._got(taken, asked + self.resident_lease, self.resident)
+
+    def _verdict(self, job: Job, settlement: Settlement) -> int:
+        call = next(self._calls)
+        kind = _KINDS[settlement.outcome, settlement.failed]
+        self._effects.say("verdict", call, job.token, job.standing, f"{kind}={job.action_id}")
+        return call
 
     def _settling(self, token: str, settlements: Sequence[Settlement]) -> int:
         call = next(self._calls)

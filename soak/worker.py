@@ -2,7 +2,8 @@
 
 ``python -m soak.worker NAME INCARNATION URL FOLDER BATCH``. Every fourth batch goes the way of
 Airflow's tasks: a claim, and mapped tasks that take their parts; what they would get by XCom is in
-a file, so that the next incarnation of a killed worker is their next try.
+a file, so that the next incarnation of a killed worker is their next try. Some go the way of an
+operator's tasks: see ``soak.jobs``.
 """
 
 # ruff: noqa: S311  chance, no secrets
@@ -35,6 +36,7 @@ from airflow_claim_dispatch.storage.leases import Owner
 from airflow_claim_dispatch.worker.batch import BatchRun
 from airflow_claim_dispatch.worker.resident import Resident
 from soak.effects import Effects, ids
+from soak.jobs import JobTasks
 from soak.witness import Witness
 
 LEASE = 3.0
@@ -53,8 +55,9 @@ TYPES = {
 }
 #: Of the actions that may.
 FAIL, KILL = 0.4, 0.7
-#: Of the turns of a worker.
-AS_TASKS, TOO_LONG, AS_RESIDENT, AGAIN = 0.25, 0.01, 0.1, 0.1
+#: Of a worker's turns, and how many of them try the past again.
+TURNS = {"tasks": 25, "jobs": 10, "too long": 1, "resident": 10, "at once": 54}
+AGAIN = 0.1
 
 _PENDING = "SELECT 1 FROM action_logs WHERE outcome IS NULL LIMIT 1"
 
@@ -72,6 +75,8 @@ class Job(Processor):
     def run(self, action: Action) -> None:  # type: ignore[override]
         """Do it."""
         self._worker.ran(action.id)
+        if self._worker.jobs.are_open:
+            self._worker.jobs.may_die()
         if action.type == "slow":
             time.sleep(random.uniform(0.01, 0.1))
         elif action.type == "flaky" and random.random() < FAIL:
@@ -93,6 +98,7 @@ class Worker:
         self._effects = Effects(folder, f"{name}.{incarnation}")
         self._log = Witness(url, self._effects, self._owner(), LEASE)
         self._processors = Processors([Job(self)])
+        self.jobs = JobTasks(self._log, Job(self), folder, name, incarnation)
         self._tasks = folder / f"{name}.tasks"
         self._stale: list[tuple[str, list[int]]] = []
         self._batches = 0
@@ -115,17 +121,22 @@ class Worker:
     def _turn(self) -> None:
         if self._tasks.exists():
             return self._run_tasks()
-        kind = random.random()
-        if kind < AS_TASKS:
+        if self.jobs.are_open:
+            return self.jobs.go_on()
+        (kind,) = random.choices(list(TURNS), list(TURNS.values()))
+        if kind == "tasks":
             self._claim_tasks()
-        elif kind < AS_TASKS + TOO_LONG:
+        elif kind == "jobs":
+            self.jobs.begin()
+        elif kind == "too long":
             self._hold_too_long()
-        elif kind < AS_TASKS + TOO_LONG + AS_RESIDENT:
+        elif kind == "resident":
             self._reside()
         elif self._run(self._claim_to_run) < self._limit // 2:
             self._publish_or_wait()
         if random.random() < AGAIN:
             self._settle_again()
+            self.jobs.mark_one()
         return None
 
     def _reside(self) -> None:
@@ -240,6 +251,8 @@ class Worker:
 
     def _is_done(self) -> bool:
         if not (self._folder / "stop").exists() or self._tasks.exists():
+            return False
+        if self.jobs.are_open:
             return False
         try:
             with self._log.engine.connect() as connection:

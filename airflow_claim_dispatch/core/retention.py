@@ -1,17 +1,24 @@
-"""How long a settled action stays, by its type and its outcome."""
+"""How long a settled action stays, by its type and its outcome; and how long decisions do."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from airflow_claim_dispatch.core.errors import InvalidSetting, InvalidTime
+from airflow_claim_dispatch.core.payload import is_storable
 from airflow_claim_dispatch.core.times import Delay, resolve
 
 #: Everything that a kept action can end as.
 OUTCOMES = ("processed", "skipped", "dead", "cancelled")
+
+Periods: TypeAlias = Mapping[str, Mapping[str, str | None] | str | None]
+"""A retention as it is written: by type and outcome, and ``decisions``."""
+
+#: What no type has for a value: a duration by itself.
+_DECISIONS = "decisions"
 
 _EXAMPLE = '{"*": {"processed": "P30D"}, "email.*": {"processed": "P7D", "dead": "P1Y"}}'
 
@@ -21,17 +28,27 @@ class Retention:
 
     ``{"email.welcome": …, "email.*": …, "*": …}``: a type, a prefix, or all types. The nearest one
     that names an outcome decides. Its value is by outcome: an ISO 8601 duration, or None to keep.
+    ``"decisions": "P1Y"`` beside them says how long it is on record who decided what.
 
     Raises InvalidSetting for anything else.
     """
 
-    def __init__(self, periods: Mapping[str, Mapping[str, str | None]]) -> None:
+    def __init__(self, periods: Periods) -> None:
         if not isinstance(periods, Mapping):
             raise InvalidSetting(f"retention must be a JSON object like {_EXAMPLE}")
+        types = dict(periods)
+        decisions = (
+            None if isinstance(types.get(_DECISIONS), Mapping) else types.pop(_DECISIONS, None)
+        )
+        self._decisions = _period(decisions, "retention of decisions:")
         self._periods = {
-            pattern: {outcome: _period(outcome, text, pattern) for outcome, text in named.items()}
-            for pattern, named in map(_checked, periods.items())
+            pattern: {
+                outcome: _period(text, f"retention of {pattern!r}, {outcome}:")
+                for outcome, text in named.items()
+            }
+            for pattern, named in map(_checked, types.items())
         }
+        self._written = periods
 
     @classmethod
     def parse(cls, text: str) -> Retention:
@@ -54,6 +71,19 @@ class Retention:
         period = self.period(type_, outcome)
         return None if period is None else _ago(now, period)
 
+    def decided_before(self, now: datetime) -> datetime | None:
+        """Return the time before which a decision has to have been made to go; None to keep all."""
+        return None if self._decisions is None else _ago(now, self._decisions)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as it was written, for JSON."""
+        return {
+            name: {outcome: _text(one) for outcome, one in value.items()}
+            if isinstance(value, Mapping)
+            else _text(value)
+            for name, value in self._written.items()
+        }
+
     def newest(self, now: datetime) -> datetime | None:
         """Return the time after which nothing can have ended that goes; None if nothing goes."""
         periods = [p for named in self._periods.values() for p in named.values() if p is not None]
@@ -75,6 +105,8 @@ def _checked(item: tuple[Any, Any]) -> tuple[str, Mapping[str, Any]]:
         raise InvalidSetting(
             f"retention of {pattern!r} must be by outcome, not {named!r}; like {_EXAMPLE}"
         )
+    if not is_storable(pattern):
+        raise InvalidSetting(f"retention of {pattern!r}: no type is called so")
     for outcome in named:
         if outcome not in OUTCOMES:
             raise InvalidSetting(
@@ -83,10 +115,9 @@ def _checked(item: tuple[Any, Any]) -> tuple[str, Mapping[str, Any]]:
     return pattern, named
 
 
-def _period(outcome: str, text: object, pattern: str) -> Delay | None:
+def _period(text: object, name: str) -> Delay | None:
     if text is None:
         return None
-    name = f"retention of {pattern!r}, {outcome}:"
     try:
         period = resolve(text, name)  # type: ignore[arg-type]  # it says what is wrong with others
     except InvalidTime as error:
@@ -94,6 +125,10 @@ def _period(outcome: str, text: object, pattern: str) -> Delay | None:
     if not isinstance(period, Delay) or period.months < 0 or period.seconds < 0:
         raise InvalidSetting(f"{name} {text!r} is no length of time, such as P30D or PT12H")
     return period
+
+
+def _text(period: object) -> str | None:
+    return None if period is None else str(period)
 
 
 def _ago(now: datetime, period: Delay) -> datetime:

@@ -16,6 +16,7 @@ from airflow_claim_dispatch.core.settlement import Settlement
 from airflow_claim_dispatch.core.times import Delay
 from airflow_claim_dispatch.storage import (
     backlog,
+    choosing,
     claiming,
     deaths,
     jobs,
@@ -101,7 +102,7 @@ class ActionLog:
 
     def pending_types(self) -> list[str]:
         """Return the types of all unsettled actions."""
-        return self.transact(claiming.pending_types)
+        return self.transact(choosing.pending_types)
 
     def claim(
         self,
@@ -157,7 +158,7 @@ class ActionLog:
         def settle(tx: Transaction) -> set[int]:
             lost = settling.settle(tx, token, settlements)
             if close:
-                leases.close(tx, token)
+                leases.close(tx, token, len(settlements) - len(lost))
             return lost
 
         return self.transact(settle)
@@ -196,10 +197,12 @@ class ActionLog:
         """
 
         def exchange(tx: Transaction) -> tuple[dict[str, set[int]], Taken]:
-            lost = {token: settling.settle(tx, token, each) for token, each in results.items()}
+            writing = {token: settling.begin(tx, token, each) for token, each in results.items()}
+            taken = claim(tx)
+            lost = {token: losses() for token, losses in writing.items()}
             for token in ended:
-                leases.close(tx, token)
-            return lost, claim(tx)
+                leases.close(tx, token, len(results.get(token, ())) - len(lost.get(token, ())))
+            return lost, taken
 
         return self.transact(exchange, line=line)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from airflow_claim_dispatch.storage.claiming import DUE
+from airflow_claim_dispatch.storage.choosing import DUE
 from airflow_claim_dispatch.storage.outlook import served_types
 from airflow_claim_dispatch.storage.transaction import Transaction
 

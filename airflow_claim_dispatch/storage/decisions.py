@@ -33,6 +33,8 @@ _ADD = """
     UPDATE {decisions} SET changed = changed + :changed, action_ids = {array::ids} WHERE id = :id
 """
 
+_TALLY = "UPDATE {decisions} SET changed = changed + :changed WHERE id = :id"
+
 _COLUMNS = "d.id, d.decided_at, d.decided_by, d.verb, {text:d.target}, d.changed, d.action_ids"
 
 _NEWEST = f"""
@@ -50,10 +52,10 @@ _ABOUT = f"""
 class Decision(Answer):
     """A decision that changed something.
 
-    :param verb: requeue, cancel, run_now, reschedule, pause or resume.
-    :param target: the filter, or the type; and the new time of a reschedule.
-    :param changed: how many actions it changed; for pause and resume, 1.
-    :param action_ids: the first thousand of them.
+    :param verb: requeue, cancel, run_now, reschedule, pause, resume or purge.
+    :param target: the filter, the type or the retention; and the new time of a reschedule.
+    :param changed: how many actions it changed, or deleted; for pause and resume, 1.
+    :param action_ids: the first thousand of them; none of a purge's.
     """
 
     id: int
@@ -90,6 +92,16 @@ def add(tx: Transaction, decision: int, ids: Sequence[int]) -> None:
     (kept,) = tx.rows(_READ, id=decision)[0]
     listed = [*tx.dialect.read_ids(kept), *ids][:KEPT_IDS]
     tx.rows(_ADD, id=decision, changed=len(ids), ids=tx.dialect.ids(listed))
+
+
+def tally(
+    tx: Transaction, decision: int | None, by: str, verb: str, target: dict[str, Any], changed: int
+) -> int:
+    """Write a decision about so many actions, or add them to it; return its number."""
+    if decision is None:
+        return _write(tx, by, verb, target, changed, ())
+    tx.rows(_TALLY, id=decision, changed=changed)
+    return decision
 
 
 def newest(tx: Transaction, limit: int = 50, before: int | None = None) -> list[Decision]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from airflow_claim_dispatch.core.retention import Retention
 from airflow_claim_dispatch.core.rules import RuleEvaluator, Verdict
 from airflow_claim_dispatch.core.times import Moment
 from airflow_claim_dispatch.storage import (
@@ -24,6 +25,7 @@ from airflow_claim_dispatch.storage.listing import Page
 from airflow_claim_dispatch.storage.looking import Order
 from airflow_claim_dispatch.storage.overview import Overview
 from airflow_claim_dispatch.storage.planning import Plan
+from airflow_claim_dispatch.storage.retention import BATCH_SIZE, Purge, Purged
 from airflow_claim_dispatch.storage.rounds import Answered, Count, Target, count, go_round
 from airflow_claim_dispatch.storage.showing import Detail
 from airflow_claim_dispatch.storage.states import Filter
@@ -135,6 +137,24 @@ class Desk:
     def resume(self, type: str, *, by: str) -> bool:
         """Let a type be claimed again; False if it was not paused."""
         return self._decide_type("resume", type, by)
+
+    def purge(
+        self,
+        retention: Retention,
+        *,
+        by: str,
+        dry_run: bool = False,
+        batch_size: int = BATCH_SIZE,
+        after: str | None = None,
+        seconds: float | None = None,
+    ) -> Purged:
+        """Delete what has been settled for long enough, and record it; see ``Purge``.
+
+        With ``seconds`` it stops after that time, and its answer says ``after`` what to go on.
+        """
+        decisions.check_name(by)
+        purge = Purge(self._log, retention, dry_run=dry_run, batch_size=batch_size, by=by)
+        return purge.run(after, seconds)
 
     def _decide_type(self, verb: str, type_: str, by: str) -> bool:
         return self._log.transact(lambda tx: steering.decide_type(tx, verb, type_, by))

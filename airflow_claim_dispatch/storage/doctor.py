@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from airflow_claim_dispatch.core.errors import NotMigrated
 from airflow_claim_dispatch.storage import migrate, vacuuming
 from airflow_claim_dispatch.storage.answers import Answer, read_time
-from airflow_claim_dispatch.storage.claiming import DUE, pending_types
+from airflow_claim_dispatch.storage.choosing import DUE, pending_types
 from airflow_claim_dispatch.storage.dialects import POSTGRES
 from airflow_claim_dispatch.storage.drift import drift
 from airflow_claim_dispatch.storage.transaction import Transaction
@@ -75,21 +75,25 @@ class Check(Answer):
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis(Answer):
-    """All questions that could be asked."""
+    """All questions that could be asked.
+
+    :param is_well: whether nothing is wrong.
+    """
 
     checks: list[Check]
-
-    @property
-    def is_well(self) -> bool:
-        """Whether nothing is wrong."""
-        return not any(check.problems for check in self.checks)
+    is_well: bool
 
 
 def doctor(log: ActionLog) -> Diagnosis:
     """Ask everything; what needs tables is asked only where they are up to date."""
+    checks = _checks(log)
+    return Diagnosis(checks, not any(check.problems for check in checks))
+
+
+def _checks(log: ActionLog) -> list[Check]:
     checks = [Check("version of the tables", _version(log))]
     if checks[0].problems:
-        return Diagnosis(checks)
+        return checks
     checks.append(Check("clocks", _clocks(log)))
     questions: dict[str, Callable[[Transaction], list[Problem]]] = {
         "columns, indexes and constraints": _drift,
@@ -101,7 +105,7 @@ def doctor(log: ActionLog) -> Diagnosis:
         questions |= {"old snapshots": _snapshots, "bloat": _bloat}
     for name, question in questions.items():
         checks.append(Check(name, log.transact(question, writes=False)))
-    return Diagnosis(checks)
+    return checks
 
 
 def _version(log: ActionLog) -> list[Problem]:

@@ -10,7 +10,7 @@ from airflow_claim_dispatch.core.action import Action
 from airflow_claim_dispatch.core.rules import JsonLogic, RuleEvaluator, Verdict, verdicts
 from airflow_claim_dispatch.storage import limits
 from airflow_claim_dispatch.storage.answers import Answer, read_time
-from airflow_claim_dispatch.storage.claiming import DUE
+from airflow_claim_dispatch.storage.choosing import DUE
 from airflow_claim_dispatch.storage.lineage import Holding
 from airflow_claim_dispatch.storage.showing import Detail, show
 from airflow_claim_dispatch.storage.transaction import Transaction

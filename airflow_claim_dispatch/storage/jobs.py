@@ -14,7 +14,8 @@ from typing import Literal, TypeAlias
 
 from airflow_claim_dispatch.core.settlement import Settlement
 from airflow_claim_dispatch.storage import leases, settling
-from airflow_claim_dispatch.storage.claiming import _RUNNABLE, Row, Taken
+from airflow_claim_dispatch.storage.choosing import RUNNABLE, Row
+from airflow_claim_dispatch.storage.claiming import Taken
 from airflow_claim_dispatch.storage.leases import Owner
 from airflow_claim_dispatch.storage.transaction import Transaction
 
@@ -33,7 +34,7 @@ _TAKE = f"""
     UPDATE {{actions}}
        SET claim_token = {{token::new}}, updated_at = {{now}}
      WHERE id {{locked:id = :id AND {{text:claim_token}} {{among::tokens}} AND outcome IS NULL}}
-    RETURNING {_RUNNABLE}
+    RETURNING {RUNNABLE}
 """
 
 # The new try of a task: whatever its earlier ones left behind, it begins again. A person who clears
@@ -45,7 +46,7 @@ _REDRIVE = f"""
            fail_count = CASE WHEN outcome = 'dead' THEN 0 ELSE fail_count END, updated_at = {{now}}
      WHERE id {{locked:id = :id AND ({{text:claim_token}} {{among::tokens}}
            OR (claim_token IS NULL AND outcome IS NULL AND end_at <= {{now}}))}}
-    RETURNING {_RUNNABLE}
+    RETURNING {RUNNABLE}
 """
 
 _JOBS = """
@@ -134,12 +135,13 @@ def settle_jobs(tx: Transaction, endings: Sequence[tuple[Job, Settlement]]) -> s
     """End jobs, or end them otherwise than before; return the ids that were lost meanwhile."""
     lost: set[int] = set()
     for job, settlement in sorted(endings, key=lambda ending: ending[0].action_id):
-        if job.standing == "claimed" or _hold_again(tx, job):
-            lost |= settling.settle(tx, job.token, [settlement])
+        if job.standing != "claimed" and not _hold_again(tx, job):
+            lost.add(job.action_id)
+        elif refused := settling.settle(tx, job.token, [settlement]):
+            lost |= refused
+        else:
             leases.close(tx, job.token)
             tx.rows(_CLOSE_AGAIN, token=job.token)
-        else:
-            lost.add(job.action_id)
     return lost
 
 

@@ -35,9 +35,9 @@ _RENEW = """
 _CLOSE = """
     UPDATE {claims} SET closed_at = {now}
      WHERE token = {token::token} AND closed_at IS NULL
-       AND NOT EXISTS (SELECT 1 FROM {actions} a
-                        WHERE a.id {within:action_ids} AND a.claim_token = {token::token}
-                          AND a.outcome IS NULL)
+       AND ({size:action_ids} = CAST(:freed AS int) OR NOT EXISTS (
+            SELECT 1 FROM {actions} a WHERE a.id {within:action_ids}
+               AND a.claim_token = {token::token} AND a.outcome IS NULL))
 """
 
 _EXPIRED = """
@@ -99,7 +99,7 @@ def open_lease(
 
     The types tell whoever counts what is in flight which leases to look into.
     """
-    tx.rows(
+    tx.send(
         _OPEN, token=token, kind=kind, parent=parent, owner=owner.name,
         try_number=owner.try_number, ids=tx.dialect.ids(ids), types=tx.dialect.texts(types),
         lease=lease,
@@ -111,9 +111,12 @@ def renew(tx: Transaction, token: str, lease: float) -> bool:
     return bool(tx.rows(_RENEW, token=token, lease=lease))
 
 
-def close(tx: Transaction, token: str) -> None:
-    """End a lease that holds nothing any more; one that does stays, and will expire."""
-    tx.rows(_CLOSE, token=token)
+def close(tx: Transaction, token: str, freed: int = 0) -> None:
+    """End a lease that holds nothing any more; one that does stays, and will expire.
+
+    :param freed: how many of its actions have just been settled; if it is all, none is looked at.
+    """
+    tx.send(_CLOSE, token=token, freed=freed)
 
 
 def reclaim(tx: Transaction, among: Collection[str] | None = None) -> int:

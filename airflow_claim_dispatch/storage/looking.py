@@ -14,7 +14,7 @@ from heapq import merge
 from typing import Any, Literal, TypeAlias, get_args
 
 from airflow_claim_dispatch.core.errors import InvalidFilter
-from airflow_claim_dispatch.storage.claiming import pending_types
+from airflow_claim_dispatch.storage.choosing import pending_types
 from airflow_claim_dispatch.storage.states import STATE, Filter
 from airflow_claim_dispatch.storage.transaction import Transaction
 

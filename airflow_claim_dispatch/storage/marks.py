@@ -12,7 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from airflow_claim_dispatch.storage.claiming import Row
+    from airflow_claim_dispatch.storage.choosing import Row
 
 #: Seconds after which a claim looks behind its marks, however full it would come back.
 SWEEP_SECONDS = 5.0
@@ -42,4 +42,5 @@ class Marks:
 
     def move(self, rows: Iterable[Row]) -> None:
         """Note what was claimed, the earliest first."""
-        self._lows = self._lows | {row.type: row.end_at.isoformat() for row in rows}
+        latest = {row.type: row.end_at for row in rows}
+        self._lows = self._lows | {type_: moment.isoformat() for type_, moment in latest.items()}

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from airflow_claim_dispatch.storage import limits
-from airflow_claim_dispatch.storage.claiming import DUE, pending_types, unpaused
+from airflow_claim_dispatch.storage.choosing import DUE, pending_types, unpaused
 from airflow_claim_dispatch.storage.limits import Standing
 from airflow_claim_dispatch.storage.transaction import Transaction
 

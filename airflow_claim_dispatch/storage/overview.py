@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from airflow_claim_dispatch.storage.answers import Answer, read_time
-from airflow_claim_dispatch.storage.claiming import pending_types
+from airflow_claim_dispatch.storage.choosing import pending_types
 from airflow_claim_dispatch.storage.dialects import POSTGRES
 from airflow_claim_dispatch.storage.looking import ended_types
 from airflow_claim_dispatch.storage.recent import Recent, recently

@@ -13,7 +13,7 @@ from airflow_claim_dispatch.core.errors import InvalidFilter
 from airflow_claim_dispatch.core.times import Delay, Moment, resolve
 from airflow_claim_dispatch.storage import limits
 from airflow_claim_dispatch.storage.answers import Answer, read_time
-from airflow_claim_dispatch.storage.claiming import pending_types
+from airflow_claim_dispatch.storage.choosing import pending_types
 from airflow_claim_dispatch.storage.limits import Standing
 from airflow_claim_dispatch.storage.transaction import Transaction
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from airflow_claim_dispatch.storage import claiming, limits
-from airflow_claim_dispatch.storage.claiming import CLAIM_WANTED, DUE, Row
+from airflow_claim_dispatch.storage import choosing, limits
+from airflow_claim_dispatch.storage.choosing import CLAIM_WANTED, DUE, Row
 from airflow_claim_dispatch.storage.dialects import POSTGRES
 from airflow_claim_dispatch.storage.limits import Portion
 from airflow_claim_dispatch.storage.transaction import Transaction
@@ -50,10 +50,10 @@ def claim(tx: Transaction, portions: Sequence[Portion], limit: int, token: str) 
 
 def _claim(tx: Transaction, portions: Sequence[Portion], limit: int, token: str) -> list[Row]:
     document = json.dumps([asdict(portion) for portion in portions])
-    rows = claiming.fetch(tx, _CLAIM, document=document, limit=limit, token=token)
+    rows = choosing.fetch(tx, _CLAIM, document=document, limit=limit, token=token)
     free = sorted((p for p in portions if p.share is None), key=lambda p: -p.priority)
     if free and (rest := limit - len(rows)):
-        rows += claiming.claim_unlimited(tx, [portion.type for portion in free], rest, token)
+        rows += choosing.claim_unlimited(tx, [portion.type for portion in free], rest, token)
     return rows
 
 
@@ -61,7 +61,7 @@ def _claim_ids(tx: Transaction, portions: Sequence[Portion], limit: int, token: 
     """For a database with one writer and without LATERAL: choose here."""
     due: list[tuple[int, Any, int, Portion]] = []
     for one in portions:
-        found = claiming.due_of_type(tx, one.type, one.quota)
+        found = choosing.due_of_type(tx, one.type, one.quota)
         due += [(-one.priority, end_at, id_, one) for end_at, id_ in found]
     ids: list[int] = []
     taken: Counter[str | None] = Counter()
@@ -69,4 +69,4 @@ def _claim_ids(tx: Transaction, portions: Sequence[Portion], limit: int, token: 
         if portion.share is None or taken[portion.share] < portion.quota:
             taken[portion.share] += 1
             ids.append(id_)
-    return claiming.claim_ids(tx, ids[:limit], token)
+    return choosing.claim_ids(tx, ids[:limit], token)

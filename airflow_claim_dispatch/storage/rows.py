@@ -5,7 +5,7 @@ from __future__ import annotations
 from airflow_claim_dispatch.core.action import Action
 from airflow_claim_dispatch.core.payload import decode
 from airflow_claim_dispatch.core.rules import as_rules
-from airflow_claim_dispatch.storage.claiming import Row
+from airflow_claim_dispatch.storage.choosing import Row
 from airflow_claim_dispatch.storage.dialects import Dialect
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from airflow_claim_dispatch.core.settlement import Settlement
-from airflow_claim_dispatch.storage.transaction import Transaction
+from airflow_claim_dispatch.storage.transaction import Rows, Transaction
 from airflow_claim_dispatch.storage.wakeup import SOON, notify
 
 _HELD = "id {in::ids} AND claim_token = {token::token} AND outcome IS NULL"
@@ -50,26 +50,39 @@ def settle(tx: Transaction, token: str, settlements: Sequence[Settlement]) -> se
     Lost means that another owner holds the action now, or has settled it. An action that this very
     token has settled before, in a call whose answer never came, is not lost.
     """
+    return begin(tx, token, settlements)()
+
+
+def begin(tx: Transaction, token: str, settlements: Sequence[Settlement]) -> Callable[[], set[int]]:
+    """Write like ``settle``, perhaps while the caller goes on; return what waits for the lost."""
     acknowledged = [s.action_id for s in settlements if s.outcome == "processed"]
     deleted = [s.action_id for s in settlements if s.outcome == "deleted"]
     others = [s for s in settlements if s.outcome not in ("processed", "deleted")]
-    held = _ending(tx, _ACKNOWLEDGE, token, acknowledged) | _settle(tx, token, others)
-    held |= _ending(tx, _DELETE, token, deleted)
+    changes = []
+    if acknowledged:
+        changes.append(_end(tx, _ACKNOWLEDGE, token, acknowledged))
+    if others:
+        changes.append(_settle(tx, token, others))
+    if deleted:
+        changes.append(_end(tx, _DELETE, token, deleted))
     if any(s.outcome is None and s.delay <= SOON for s in others):
         notify(tx)
-    missing = {s.action_id for s in settlements} - held
-    return missing - _settled_before(tx, token, missing) - _gone(tx, missing.intersection(deleted))
+
+    def lost() -> set[int]:
+        missing = {s.action_id for s in settlements}
+        for changed in changes:
+            missing.difference_update(row[0] for row in changed())
+        missing -= _settled_before(tx, token, missing)
+        return missing - _gone(tx, missing.intersection(deleted))
+
+    return lost
 
 
-def _ending(tx: Transaction, statement: str, token: str, ids: list[int]) -> set[int]:
-    if not ids:
-        return set()
-    return {row[0] for row in tx.rows(statement, ids=tx.dialect.ids(ids), token=token)}
+def _end(tx: Transaction, statement: str, token: str, ids: list[int]) -> Rows:
+    return tx.send(statement, ids=tx.dialect.ids(ids), token=token)
 
 
-def _settle(tx: Transaction, token: str, settlements: list[Settlement]) -> set[int]:
-    if not settlements:
-        return set()
+def _settle(tx: Transaction, token: str, settlements: list[Settlement]) -> Rows:
     document = [
         {
             "action": s.action_id,
@@ -81,8 +94,7 @@ def _settle(tx: Transaction, token: str, settlements: list[Settlement]) -> set[i
         for s in settlements
     ]
     ids = tx.dialect.ids(s.action_id for s in settlements)
-    changed = tx.rows(_SETTLE, document=json.dumps(document), ids=ids, token=token)
-    return {row[0] for row in changed}
+    return tx.send(_SETTLE, document=json.dumps(document), ids=ids, token=token)
 
 
 def _settled_before(tx: Transaction, token: str, ids: Collection[int]) -> set[int]:

@@ -6,11 +6,11 @@ nothing here begins, commits or rolls back, and the caller's commit decides.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from airflow_claim_dispatch.core.errors import NotMigrated, UnsupportedConnection
 from airflow_claim_dispatch.storage.dialects import DIALECTS, POSTGRES, Dialect
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _UNDEFINED = {"42P01", "42703"}  # table, column
 _NO_TRANSACTION = "25P01"
 
+Rows: TypeAlias = Callable[[], list[tuple[Any, ...]]]
+
 
 class Transaction(Protocol):
     """Runs statements of one log."""
@@ -34,6 +36,9 @@ class Transaction(Protocol):
 
     def rows(self, template: str, **parameters: Any) -> list[tuple[Any, ...]]:
         """Run the statement and return its rows, if it has any."""
+
+    def send(self, template: str, **parameters: Any) -> Rows:
+        """Run the statement, perhaps while the caller goes on; return what waits for its rows."""
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
@@ -72,6 +77,11 @@ class SqlAlchemyTransaction:
         result.close()
         return rows
 
+    def send(self, template: str, **parameters: Any) -> Rows:
+        """Run the statement at once."""
+        rows = self.rows(template, **parameters)
+        return lambda: rows
+
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         """Undo what happens inside, and only that, if it raises."""
@@ -103,28 +113,53 @@ class SqlAlchemyTransaction:
 
 
 class PsycopgTransaction:
-    """On a psycopg connection, whatever its row factory."""
+    """On a psycopg connection, whatever its row factory.
+
+    :param pipeline: of the connection, if it is in pipeline mode.
+    """
 
     def __init__(
-        self, connection: psycopg.Connection[Any], names: Names, now: datetime | None
+        self,
+        connection: psycopg.Connection[Any],
+        names: Names,
+        now: datetime | None,
+        pipeline: psycopg.Pipeline | None = None,
     ) -> None:
         self._connection = connection
+        self._pipeline = pipeline
         self.dialect = POSTGRES
         self.names = names
         self.now = now
 
     def rows(self, template: str, **parameters: Any) -> list[tuple[Any, ...]]:
         """Run the statement and return its rows, if it has any."""
-        import psycopg
+        return self.send(template, **parameters)()
+
+    def send(self, template: str, **parameters: Any) -> Rows:
+        """Send the statement; in pipeline mode, the server works at it meanwhile."""
         from psycopg.rows import tuple_row
 
         statement = _pyformat(self.dialect.render(template, self.names))
-        with self._connection.cursor(row_factory=tuple_row) as cursor:
-            try:
-                cursor.execute(statement.encode(), parameters | {"now": self.now})
-            except psycopg.Error as error:
-                raise _translated(error, self.names) or error from None
-            return cursor.fetchall() if cursor.description else []
+        cursor = self._connection.cursor(row_factory=tuple_row)
+        with self._translating():
+            cursor.execute(statement, parameters | {"now": self.now})
+
+        def rows() -> list[tuple[Any, ...]]:
+            with self._translating():
+                if self._pipeline is not None and cursor.pgresult is None:
+                    self._pipeline.sync()
+                return cursor.fetchall() if cursor.description else []
+
+        return rows
+
+    @contextmanager
+    def _translating(self) -> Iterator[None]:
+        import psycopg
+
+        try:
+            yield
+        except psycopg.Error as error:
+            raise _translated(error, self.names) or error from None
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:

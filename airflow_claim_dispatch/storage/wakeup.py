@@ -18,7 +18,7 @@ SOON = 15
 def notify(tx: Transaction) -> None:
     """Wake the watchers of this log when the transaction commits (Postgres only)."""
     if tx.dialect is POSTGRES:
-        tx.rows("SELECT pg_notify(:channel, '')", channel=tx.names.channel)
+        tx.send("SELECT pg_notify(:channel, '')", channel=tx.names.channel)
 
 
 def listen(engine: Engine, names: Names) -> Any | None:

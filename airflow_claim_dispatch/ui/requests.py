@@ -23,6 +23,8 @@ def _no_truth(value: object) -> object:
 
 
 Id = Annotated[int, BeforeValidator(_no_truth), Field(ge=1, le=_LARGEST_ID)]
+#: Read by the log itself, as the shell's are.
+MomentText = Annotated[str, Field(max_length=100)]
 IdInPath = Annotated[int, Path(ge=1, le=_LARGEST_ID, description="The action's id")]
 
 
@@ -62,7 +64,9 @@ class Listing(Which):
 class Plans(BaseModel):
     """A claim that is only thought of."""
 
-    at: AwareDatetime | None = Field(None, description="By default now")
+    at: MomentText | None = Field(
+        None, description="ISO 8601 with offset, or `PT5M` from now; by default now"
+    )
     limit: int = Field(1_000, ge=1, le=MOST, description="Actions that it would take, at most")
 
 
@@ -87,7 +91,9 @@ class Decide(BaseModel):
 class Reschedule(Decide):
     """A decision that moves actions to another time."""
 
-    end_at: AwareDatetime = Field(description="The new earliest time")
+    end_at: MomentText = Field(
+        description="The new earliest time: ISO 8601 with offset, or `PT5M` from now"
+    )
 
 
 class OfType(BaseModel):
@@ -96,6 +102,21 @@ class OfType(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     type: str
+
+
+class Purge(BaseModel):
+    """A decision to delete what has outlived its retention."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    retention: dict[str, dict[str, str | None] | str | None] | None = Field(
+        None,
+        max_length=1_000,
+        description="ISO 8601 durations by type and outcome, and `decisions`; by default the"
+        " setting",
+    )
+    dry_run: Annotated[bool, Field(description="Count it, and delete nothing")] = False
+    after: str | None = Field(None, description="Where the request before this one stopped")
 
 
 class Trail(BaseModel):

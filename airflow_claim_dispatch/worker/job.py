@@ -12,7 +12,8 @@ from airflow_claim_dispatch.core.errors import InvalidAction
 from airflow_claim_dispatch.core.execution import Execution, Stopped
 from airflow_claim_dispatch.core.processor import Processor
 from airflow_claim_dispatch.core.settlement import Settlement, dead, released
-from airflow_claim_dispatch.storage.claiming import Row, Taken
+from airflow_claim_dispatch.storage.choosing import Row
+from airflow_claim_dispatch.storage.claiming import Taken
 from airflow_claim_dispatch.storage.rows import to_action
 from airflow_claim_dispatch.worker.keeper import Keeper
 

@@ -11,8 +11,8 @@ import logging
 import queue
 import sys
 import threading
-from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Collection, Iterable
+from collections import defaultdict, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
 from time import monotonic
@@ -21,11 +21,13 @@ from typing import TYPE_CHECKING
 
 from airflow_claim_dispatch.core.errors import SettlementFailed
 from airflow_claim_dispatch.core.settlement import Settlement
-from airflow_claim_dispatch.storage.lines import Line
+from airflow_claim_dispatch.worker.lanes import Lanes
+from airflow_claim_dispatch.worker.tally import Tally
 
 if TYPE_CHECKING:
     from airflow_claim_dispatch.storage.action_log import ActionLog
     from airflow_claim_dispatch.storage.claiming import Taken
+    from airflow_claim_dispatch.storage.lines import Line
     from airflow_claim_dispatch.storage.transaction import Transaction
 
 log = logging.getLogger(__name__)
@@ -39,37 +41,20 @@ FLUSH_REST = 0.05
 #: Seconds after which a waiting thread looks whether there is still something to wait for.
 _GLANCE = 0.1
 
-#: Errors of actions that died which a tally keeps for notifiers.
-_MAX_DEAD = 100
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Ask:
+    """A request for the next batch.
 
-@dataclass(slots=True)
-class Tally:
-    """What became of the actions, by what the database confirmed.
-
-    :param counts: by ``processed``, ``retried``, ``released``, ``skipped``, ``dead``, ``lost``.
-    :param dead: ids and reasons of actions that died, at most a hundred.
+    :param claim: makes the claim; called on a thread of the keeper's.
+    :param limit: how many actions ``claim`` asks for.
+    :param ended: leases that end in the same transaction.
     """
 
-    counts: Counter[str] = field(default_factory=Counter)
-    dead: dict[int, str] = field(default_factory=dict)
-
-    def add(self, settlements: Iterable[Settlement], lost: Collection[int]) -> None:
-        """Count settled actions, and those among them whose claim was ``lost``."""
-        self.counts.update("lost" if s.action_id in lost else _outcome(s) for s in settlements)
-        for s in settlements:
-            if s.outcome == "dead" and s.action_id not in lost and len(self.dead) < _MAX_DEAD:
-                self.dead[s.action_id] = s.error or ""
-
-    def as_dict(self) -> dict[str, int]:
-        """Return the counts that are not zero."""
-        return dict(self.counts)
-
-
-def _outcome(settlement: Settlement) -> str:
-    if settlement.outcome is None:
-        return "retried" if settlement.failed else "released"
-    return "processed" if settlement.succeeded else settlement.outcome
+    claim: Callable[[Transaction], Taken]
+    limit: int
+    ended: tuple[str, ...]
+    begun: threading.Event = field(default_factory=threading.Event)
 
 
 class Keeper:
@@ -81,13 +66,13 @@ class Keeper:
     def __init__(self, action_log: ActionLog, lease: float) -> None:
         self.tally = Tally()
         self._log = action_log
-        self._line: Line | None = None  # for who claims through this keeper
+        self._lanes: Lanes | None = None  # for who claims through this keeper
         self._lease = lease
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         # Not through the inbox: each message there wakes the thread.
         self._handed: deque[tuple[str, Settlement]] = deque()
-        #: Batches that were asked for, and errors where there is none.
-        self.arrived: queue.SimpleQueue[Taken | Exception] = queue.SimpleQueue()
+        #: What was asked for, and the batch or why there is none; None only wakes who waits.
+        self.arrived: queue.SimpleQueue[tuple[Ask, Taken | Exception] | None] = queue.SimpleQueue()
         self._results: dict[str, list[Settlement]] = defaultdict(list)
         self._held: dict[str, float] = {}  # token: when, by our clock, its lease surely ends
         self._flushed_at = self._renewed_at = monotonic()
@@ -148,21 +133,15 @@ class Keeper:
         while self._working.is_set() and not done.wait(_GLANCE) and monotonic() < end:
             pass
 
-    def claim(self, claim: Callable[[Transaction], Taken], ended: Collection[str]) -> None:
-        """Ask for the next batch, which will be among the ``arrived``.
+    def ask(self, ask: Ask) -> None:
+        """Ask for a batch, which will be among the ``arrived``.
 
-        In the same transaction the results so far are written, and the leases ``ended`` end.
+        In the same transaction the results so far are written, and the leases that have ended end.
         """
-        begun = threading.Event()
-
-        def exchange() -> None:
-            begun.set()
-            self._exchange(claim, ended)
-
-        self._inbox.put(exchange)
+        self._inbox.put(lambda: self._exchange(ask))
         # Else a caller that computes would keep the interpreter to itself for a while, and the
         # database, which could work meanwhile, would hear of it only then.
-        begun.wait(sys.getswitchinterval())
+        ask.begun.wait(sys.getswitchinterval())
 
     def finish(self, token: str) -> None:
         """Write what is left and end the lease, which holds nothing any more."""
@@ -174,8 +153,8 @@ class Keeper:
                 pass
             self._write_the_last()
         finally:
-            if self._line is not None:
-                self._line.close()
+            if self._lanes is not None:
+                self._lanes.close()
             self._working.clear()
 
     def _write_the_last(self) -> None:
@@ -188,24 +167,31 @@ class Keeper:
             for token in list(self._held):
                 self._end(token)
 
-    def _exchange(self, claim: Callable[[Transaction], Taken], ended: Collection[str]) -> None:
+    def _exchange(self, ask: Ask) -> None:
+        self._flushed_at = monotonic()
         self._collect()
-        if self._line is None:
-            self._line = Line(self._log.engine, self._log.names)
+        results, self._results = self._results, defaultdict(list)
+        if self._lanes is None:
+            self._lanes = Lanes(self._log)
+        self._lanes.start(lambda line: self._exchange_on(line, ask, results))
+
+    def _exchange_on(self, line: Line, ask: Ask, results: dict[str, list[Settlement]]) -> None:
+        """On a thread of the lanes'."""
+        ask.begun.set()
         since = monotonic()
         try:
-            lost, taken = self._log.exchange(self._results, ended, claim, self._line)
+            lost, taken = self._log.exchange(results, ask.ended, ask.claim, line)
         except Exception as error:
             log.warning("Could not claim, trying again soon.", exc_info=True)
-            self.arrived.put(error)
+            self._handed.extend((token, one) for token, some in results.items() for one in some)
+            self.arrived.put((ask, error))
             return
-        for token in list(self._results):
-            self._written(token, lost[token])
-        for token in ended:
+        for token in ask.ended:
             self._held.pop(token, None)
         for batch in taken.claims:
             self.hold(batch.token, since)
-        self.arrived.put(taken)
+        self._inbox.put(lambda: self._written(results, lost))
+        self.arrived.put((ask, taken))
 
     def _end(self, token: str) -> None:
         self._flush(last=token)
@@ -233,9 +219,14 @@ class Keeper:
     def _flush(self, last: str | None = None) -> None:
         """Write all results; those of the lease ``last`` are its last ones, and end it."""
         self._flushed_at = monotonic()
+        self._wait_for_lanes()
         self._collect()
         for token in list(self._results):
             self._try(lambda token=token: self._write(token, token == last), "write results")  # type: ignore[misc]
+
+    def _wait_for_lanes(self) -> None:
+        if self._lanes is not None:
+            self._lanes.wait()
 
     def _collect(self) -> None:
         while self._handed:
@@ -244,20 +235,22 @@ class Keeper:
 
     def _write(self, token: str, last: bool) -> None:  # noqa: FBT001
         lost = self._log.settle(token, self._results[token], close=last)
-        self._written(token, lost)
+        self._written({token: self._results.pop(token)}, {token: lost})
         if last:
             self._held.pop(token, None)
 
-    def _written(self, token: str, lost: set[int]) -> None:
-        self.tally.add(self._results.pop(token), lost)
-        if lost:
-            log.warning(
-                "Lost the claim on %d actions as they ran (ids %s); their new owner settles them.",
-                len(lost), sorted(lost)[:10],
-            )  # fmt: skip
+    def _written(self, results: dict[str, list[Settlement]], lost: dict[str, set[int]]) -> None:
+        for token, settlements in results.items():
+            self.tally.add(settlements, lost[token])
+            if lost[token]:
+                log.warning(
+                    "Lost the claim on %d actions as they ran (ids %s); their new owner settles"
+                    " them.", len(lost[token]), sorted(lost[token])[:10],
+                )  # fmt: skip
 
     def _renew(self) -> None:
         self._renewed_at = monotonic()
+        self._wait_for_lanes()  # they end leases
         for token in list(self._held):
             self._try(lambda token=token: self._renew_one(token), "renew a lease")  # type: ignore[misc]
 

@@ -1,4 +1,4 @@
-"""The resident shape: claim, run and settle in a loop, one batch ahead."""
+"""The resident shape: claim, run and settle in a loop, ahead of the work."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from airflow_claim_dispatch.core.settlement import released
-from airflow_claim_dispatch.storage import claiming, leases, serving
+from airflow_claim_dispatch.storage import choosing, claiming, leases, serving
 from airflow_claim_dispatch.storage.claiming import Taken
 from airflow_claim_dispatch.storage.marks import Marks
 from airflow_claim_dispatch.storage.outlook import Outlook, look
@@ -20,7 +20,9 @@ from airflow_claim_dispatch.storage.transaction import Transaction
 from airflow_claim_dispatch.storage.wakeup import SOON
 from airflow_claim_dispatch.worker.batch import BatchRun
 from airflow_claim_dispatch.worker.bell import Bell
-from airflow_claim_dispatch.worker.keeper import Tally
+from airflow_claim_dispatch.worker.keeper import Ask
+from airflow_claim_dispatch.worker.lanes import lanes_of
+from airflow_claim_dispatch.worker.tally import Tally
 
 if TYPE_CHECKING:
     from airflow_claim_dispatch.core.execution import Execution
@@ -50,10 +52,10 @@ class Resident(BatchRun):
     """Stays, and runs what becomes due.
 
     While a batch runs, the keeper settles the one before and claims the one after, in one
-    transaction. No more is claimed than will start within a third of the lease at the pace of the
-    last batch.
+    transaction; if that takes longer than the work, two such transactions are under way. No more is
+    claimed than will start within a third of the lease at the pace of the last batch.
 
-    :param limit: actions of a claim at most; a resident holds two claims at most.
+    :param limit: actions of a claim at most; a resident holds three claims at most.
     :param lease: seconds.
     :param served_by: under which name the types are noted as served; None to note nothing.
     :param listens: False where connections cannot LISTEN; then sleeps are a second at most.
@@ -75,9 +77,10 @@ class Resident(BatchRun):
         self._limit = limit
         self._amount = self._asked = min(limit, _FIRST)
         self._marks = Marks()
-        self._is_asking = self._has_claimed = False
+        self._asking: list[Ask] = []
+        self._most_ahead = lanes_of(action_log)
+        self._has_claimed = self._is_faster = False  # than the database
         self._ended: list[str] = []  # leases of batches that have run
-        self._ending: tuple[str, ...] = ()
         self._served_by = served_by
         self._served_at = -inf
         self._bell = Bell(action_log, listens=listens)
@@ -102,19 +105,19 @@ class Resident(BatchRun):
             super().stop()
         # Whoever waits for an answer, interrupted by this for longer than the timeout, would else
         # wait for ever: up to Python 3.12, SimpleQueue.get() goes on without one.
-        self._keeper.arrived.put(InterruptedError("told to end"))
+        self._keeper.arrived.put(None)
 
     def _work(self, end: float, *, drains: bool) -> Tally:
         with self._bell, self._keeper, self._stoppable():
             while not self._stopped and monotonic() < end:
-                if not self._is_asking:
+                if not self._asking:
                     self._ask()
                 taken = self._next_batch()
                 if taken is None:
                     self._rest()
                 elif taken.amount:
                     self._run_batch(taken, is_last=monotonic() >= end)
-                elif self._ended:
+                elif self._asking or self._ended:
                     pass  # a limit was full with what has ended meanwhile: ask again
                 elif drains:
                     break
@@ -126,13 +129,13 @@ class Resident(BatchRun):
         return self._keeper.tally
 
     def _ask(self) -> None:
-        self._is_asking = True
-        self._ending = tuple(self._ended)
-        self._asked = self._amount
-        self._keeper.claim(partial(self._claim, self._asked), self._ending)
+        ask = Ask(partial(self._claim, self._amount), self._amount, tuple(self._ended))
+        self._ended.clear()
+        self._asking.append(ask)
+        self._keeper.ask(ask)
 
     def _claim(self, amount: int, tx: Transaction) -> Taken:
-        """On the keeper's thread."""
+        """On a thread of the keeper's."""
         if not self._has_claimed:
             leases.break_earlier_tries(tx, self._owner)
         types = self._types(tx)
@@ -143,34 +146,45 @@ class Resident(BatchRun):
 
     def _types(self, tx: Transaction) -> tuple[str, ...]:
         return self._processors.among(
-            claiming.pending_types(tx) if self._processors.prefixes else ()
+            choosing.pending_types(tx) if self._processors.prefixes else ()
         )
 
     def _next_batch(self) -> Taken | None:
         """Wait for what was asked for; None if there is none to run."""
-        while self._is_asking:
+        while self._asking:
             try:
-                answer = self._keeper.arrived.get(timeout=_GLANCE)
+                arrival = self._keeper.arrived.get(timeout=_GLANCE)
             except queue.Empty:
                 continue  # or stop() has released it
-            self._is_asking = False
+            if arrival is None:
+                break
+            ask, answer = arrival
+            self._asking.remove(ask)
             if isinstance(answer, Taken):
                 self._has_claimed = True
-                del self._ended[: len(self._ending)]
+                self._asked = ask.limit
                 return answer
+            self._ended = [*ask.ended, *self._ended]
             self._marks = Marks()
+            break
         return None
 
     def _run_batch(self, taken: Taken, *, is_last: bool) -> None:
-        if len(taken.rows) >= self._asked and not is_last and not self._stopped:
-            self._ask()
+        if len(taken.rows) >= self._asked and not is_last:
+            self._ask_ahead()
         since = monotonic()
         self._run_taken(taken)
         self._ended.append(taken.token)
+        self._is_faster = bool(self._asking) and self._keeper.arrived.empty()
         pace = taken.amount / max(monotonic() - since, 1e-6)
-        # Half of what may start within a third of the lease, for the claim ahead is another half.
-        startable = int(pace * self._lease / 6)
+        # Of what may start within a third of the lease, a part for every claim that is held.
+        startable = int(pace * self._lease / 3 / (1 + self._most_ahead))
         self._amount = max(1, min(self._limit, self._amount * _GROWTH, startable))
+
+    def _ask_ahead(self) -> None:
+        ahead = self._most_ahead if self._is_faster else 1
+        while len(self._asking) < ahead and not self._stopped:
+            self._ask()
 
     def _sleep(self, end: float) -> None:
         """Until something is due, somebody rings, or the time is up."""
@@ -202,8 +216,11 @@ class Resident(BatchRun):
         has_any = False
         with suppress(queue.Empty):
             while True:
-                answer = self._keeper.arrived.get_nowait()
-                self._is_asking = False
+                arrival = self._keeper.arrived.get_nowait()
+                if arrival is None:
+                    continue
+                ask, answer = arrival
+                self._asking.remove(ask)
                 if isinstance(answer, Taken):
                     has_any = True
                     self._release_taken(answer)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable
 from dataclasses import dataclass
-from time import perf_counter
 from typing import Any, Protocol
 
 from benchmarks.samples import payloads
 from benchmarks.server import Server
+from benchmarks.work import Work, work
 
 
 class Contestant(Protocol):
@@ -31,15 +29,15 @@ class Contestant(Protocol):
 
 @dataclass(frozen=True)
 class Turn:
-    """Actions per second in one turn."""
+    """What one turn took."""
 
-    publish: float
-    consume: float
+    publish: Work
+    consume: Work
 
     @property
     def life_cycle(self) -> float:
-        """Both, one after the other."""
-        return 1 / (1 / self.publish + 1 / self.consume)
+        """Actions per second, published and consumed one after the other."""
+        return 1 / (1 / self.publish.rate + 1 / self.consume.rate)
 
 
 def take_turn(contestant: Contestant, server: Server, amount: int) -> Turn:
@@ -47,14 +45,7 @@ def take_turn(contestant: Contestant, server: Server, amount: int) -> Turn:
     contestant.empty()
     server.rest(contestant.database)
     new = payloads(amount)
-    publish = _timed(lambda: contestant.publish(new))
+    publish = work(lambda: contestant.publish(new), amount, server.process)
     server.rest(contestant.database)
-    consume = _timed(lambda: contestant.consume(amount))
-    return Turn(amount / publish, amount / consume)
-
-
-def _timed(work: Callable[[], object]) -> float:
-    gc.collect()
-    start = perf_counter()
-    work()
-    return perf_counter() - start
+    consume = work(lambda: contestant.consume(amount), amount, server.process)
+    return Turn(publish, consume)

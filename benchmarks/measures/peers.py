@@ -13,9 +13,10 @@ from benchmarks.contestants.limits import Copy, ServerSide
 from benchmarks.contestants.ours import Ours, OursDeleting
 from benchmarks.contestants.pgqueuer import PgQueuerRaw, PgQueuerWorker
 from benchmarks.contestants.procrastinate import Procrastinate
-from benchmarks.figures import Curve, Goal, Outcome, Plot, Ratio, Row, in_turns, per_second
+from benchmarks.figures import Cost, Curve, Goal, Outcome, Plot, Ratio, Row, in_turns, per_second
 from benchmarks.server import Server
 from benchmarks.sizes import Sizes
+from benchmarks.work import Work
 
 _CONSUME = "claim, run nothing, acknowledge"
 _DELETE = "the same with delete-on-success"
@@ -36,9 +37,9 @@ _GOALS = [
 ]
 
 _RATE = {
-    _CONSUME: lambda turn: turn.consume,
-    _DELETE: lambda turn: turn.consume,
-    _PUBLISH: lambda turn: turn.publish,
+    _CONSUME: lambda turn: turn.consume.rate,
+    _DELETE: lambda turn: turn.consume.rate,
+    _PUBLISH: lambda turn: turn.publish.rate,
     _LIFE_CYCLE: lambda turn: turn.life_cycle,
 }
 
@@ -54,7 +55,8 @@ def measure(server: Server, sizes: Sizes) -> Outcome:
 
     turns = in_turns({c.name: lambda c=c: turn_of(c) for c in contestants}, sizes.rounds)
     rows = [_row(turns, measure_, kind.name, goal) for measure_, kind, goal in _GOALS]
-    return Outcome([*rows, _overhead(turns)], [_plot(turns, _CONSUME), _plot(turns, _PUBLISH)])
+    plots = [_plot(turns, _CONSUME), _plot(turns, _PUBLISH)]
+    return Outcome([*rows, _overhead(turns)], plots, _costs(turns))
 
 
 def _row(turns: dict[str, list[Turn]], measure_: str, peer: str, goal: Goal) -> Row:
@@ -66,10 +68,33 @@ def _row(turns: dict[str, list[Turn]], measure_: str, peer: str, goal: Goal) -> 
 
 
 def _overhead(turns: dict[str, list[Turn]]) -> Row:
-    ours, bare = [[1 / turn.consume for turn in turns[name]] for name in (Ours.name, Bare.name)]
+    ours, bare = [
+        [1 / turn.consume.rate for turn in turns[name]] for name in (Ours.name, Bare.name)
+    ]
     figures = f"{median(ours) * 1e6:.1f} and {median(bare) * 1e6:.1f} µs an action"
     goal = Goal(at_most=1.05)
     return Row("the loop's own cost", Bare.name, goal, Ratio.of(ours, bare), figures)
+
+
+def _costs(turns: dict[str, list[Turn]]) -> list[Cost]:
+    consumers = [Ours, OursDeleting, Bare, PgQueuerRaw, PgQueuerWorker, Procrastinate]
+    publishers = [Ours, PgQueuerRaw, Procrastinate, Copy, ServerSide]
+    consumed = [
+        _cost(_CONSUME, kind.name, [turn.consume for turn in turns[kind.name]])
+        for kind in consumers
+    ]
+    published = [
+        _cost(_PUBLISH, kind.name, [turn.publish for turn in turns[kind.name]])
+        for kind in publishers
+    ]
+    return consumed + published
+
+
+def _cost(what: str, who: str, works: list[Work]) -> Cost:
+    def micros(part: str) -> float:
+        return median(work.micros(getattr(work, part)) for work in works)
+
+    return Cost(what, who, micros("seconds"), micros("client"), micros("server"))
 
 
 def _plot(turns: dict[str, list[Turn]], measure_: str) -> Plot:

@@ -93,6 +93,9 @@ def _connected(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[ActionLog]
     log = ActionLog(url)
     monkeypatch.setenv("AIRFLOW_CONN_CLAIM_DISPATCH_DEFAULT", airflow_uri(log))
     yield log
+    # The API keeps the logs that it has opened.
+    if api := sys.modules.get("airflow_claim_dispatch.ui.log"):
+        api.current_log().engine.dispose()
     log.engine.dispose()
 
 

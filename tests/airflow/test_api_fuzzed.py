@@ -12,13 +12,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_claim_dispatch import Publisher
+from airflow_claim_dispatch.core.retention import OUTCOMES
 from airflow_claim_dispatch.storage.states import STATES
 
 FUZZED = settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
-VERBS = ("requeue", "cancel", "run-now", "reschedule", "pause", "resume")
+VERBS = ("requeue", "cancel", "run-now", "reschedule", "pause", "resume", "purge")
 PLACES = ("actions", "actions/1", "actions/1/why", "actions/1/rules", "count", "decisions",
           "claimed", "plan", "overview")  # fmt: skip
 
@@ -58,10 +59,29 @@ bounds = st.fixed_dictionaries({}, optional={"at_most": mostly(st.integers())})
 decisions = st.builds(lambda which, bound: {"which": which, **bound}, mostly(filters), bounds)
 moves = st.builds(lambda body, end_at: {**body, "end_at": end_at}, decisions, mostly(times))
 pauses = st.fixed_dictionaries({"type": mostly(texts)})
+periods = st.sampled_from(["P1D", "PT0S", "P1Y", "-P1D", "P99999D"]) | st.none()
+retentions = st.dictionaries(
+    st.sampled_from(["*", "order.*", "order.expire", "decisions"]) | texts,
+    mostly(st.dictionaries(st.sampled_from(OUTCOMES), mostly(periods), max_size=4) | periods),
+    max_size=4,
+)
+purges = st.fixed_dictionaries(
+    {},
+    optional={
+        "retention": mostly(retentions),
+        "dry_run": mostly(st.booleans()),
+        "after": mostly(
+            st.builds("{}:{}".format, st.sampled_from(["actions", "decisions"]), st.integers())
+            | st.uuids().map("leases:{}".format)
+            | texts
+        ),
+    },
+)
 bodies = st.one_of(
     st.tuples(st.sampled_from(["requeue", "cancel", "run-now"]), decisions),
     st.tuples(st.just("reschedule"), moves),
     st.tuples(st.sampled_from(["pause", "resume"]), pauses),
+    st.tuples(st.just("purge"), purges),
     st.tuples(st.sampled_from(VERBS), values),
 )
 queries = st.fixed_dictionaries(
@@ -82,9 +102,11 @@ queries = st.fixed_dictionaries(
 
 @pytest.fixture
 def admin(connected):
-    Publisher(connected.engine).quick(
-        "order.expire", timedelta(0), {"order": 1}, rules=[{"var": "x"}]
-    )
+    publisher = Publisher(connected.engine)
+    publisher.quick("order.expire", timedelta(0), {"order": 1}, rules=[{"var": "x"}])
+    for number in range(5):
+        publisher.quick("order.expire", timedelta(0), {}, idempotency=str(number))
+        publisher.cancel("order.expire", str(number))
     return Caller("ada", "admin")
 
 

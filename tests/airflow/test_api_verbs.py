@@ -6,10 +6,12 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 from callers import Caller
+from sqlalchemy import text
 
 from airflow_claim_dispatch import Publisher
 from airflow_claim_dispatch.core.settlement import Settlement
 from airflow_claim_dispatch.storage.leases import Owner
+from airflow_claim_dispatch.ui import deciding
 from airflow_claim_dispatch.ui.masking import MASK
 
 RULE = {"==": [{"var": "payload.paid"}, False]}
@@ -185,6 +187,89 @@ def test_a_payload_keeps_every_digit(publisher, admin):
 def test_the_doctor_says_what_is_wrong(connected, publisher, admin):
     publish(publisher)
     assert admin.get("doctor").json() == as_json(connected.desk.doctor().as_dict())
+
+
+def test_a_time_may_be_a_duration_from_now_as_in_the_shell(connected, publisher, admin):
+    (id_,) = publish(publisher, away=timedelta(hours=3))
+    assert admin.get("plan", at="PT2H").json()["types"] == []
+    assert admin.get("plan", at="PT4H").json()["types"][0]["waiting"] == 1
+    admin.post("reschedule", {"which": {"ids": [id_]}, "end_at": "PT1H"})
+    assert admin.get("plan", at="PT2H").json()["types"][0]["waiting"] == 1
+    for answer in (
+        admin.get("plan", at="tomorrow"),
+        admin.post("reschedule", {"which": {"ids": [id_]}, "end_at": "2026-01-01T09:00"}),
+    ):
+        assert answer.status_code == 400
+
+
+_AGO = "UPDATE action_logs SET created_at = :ago, updated_at = :ago"
+
+
+@pytest.fixture
+def ended(connected, publisher):
+    """Nine actions that died a month ago, and one that waits."""
+    publish(publisher, 9)
+    die(connected)
+    ago = connected.dialect.time(datetime.now(timezone.utc) - timedelta(days=40))
+    with connected.engine.begin() as connection:
+        connection.execute(text(_AGO), {"ago": ago})
+    publish(publisher, 1)
+    return connected
+
+
+def test_a_purge_counts_first_and_then_deletes_and_the_trail_says_by_whom(ended, admin):
+    month = {"retention": {"order.*": {"dead": "P30D"}, "decisions": "P1Y"}}
+    told = {
+        "actions": 9, "leases": 0, "decisions": 0, "by_type": {"order.expire": {"dead": 9}},
+        "after": None, **month,
+    }  # fmt: skip
+    assert admin.post("purge", month | {"dry_run": True}).json() == told | {"dry_run": True}
+    assert admin.get("decisions").json() == []
+    assert admin.post("purge", month).json() == told | {"dry_run": False}
+    assert admin.get("count", types="order.expire").json()["number"] == 1
+    (decision,) = admin.get("decisions").json()
+    assert (decision["decided_by"], decision["verb"], decision["changed"]) == ("ada", "purge", 9)
+    assert decision["target"] == month
+
+
+def test_a_purge_without_a_retention_goes_by_the_setting(ended, admin, monkeypatch):
+    assert admin.post("purge", {}).json()["actions"] == 0
+    monkeypatch.setenv("AIRFLOW__CLAIM_DISPATCH__RETENTION", '{"*": {"dead": "P1D"}}')
+    answer = admin.post("purge", {}).json()
+    assert (answer["actions"], answer["retention"]) == (9, {"*": {"dead": "P1D"}})
+
+
+def test_a_purge_ends_after_some_seconds_and_says_where_the_next_goes_on(ended, admin, monkeypatch):
+    monkeypatch.setattr(deciding, "_PURGING", 0.0)
+    body = {"retention": {"*": {"dead": "P30D"}}}
+    first = admin.post("purge", body).json()
+    assert (first["actions"], first["after"]) == (9, "actions:10")
+    after, told = first["after"], []
+    while after is not None:
+        told.append(admin.post("purge", body | {"after": after}).json())
+        after = told[-1]["after"]
+    assert sum(answer["actions"] for answer in told) == 0
+    assert len(told) < 10
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        ({"retention": {"*": {"gone": "P1D"}}}, 400, "names 'gone'"),
+        ({"retention": {"*": {"dead": "soon"}}}, 400, "neither an ISO 8601 time"),
+        ({"retention": {"*": "P1D"}}, 400, "must be by outcome"),
+        ({"retention": {"\0": {"dead": "P1D"}}}, 400, "no type is called so"),
+        ({"retention": "P30D"}, 422, "retention"),
+        ({"after": "actions:last"}, 400, "is no position in a purge"),
+        ({"dryrun": True}, 422, "dryrun"),
+        ({"dry_run": "perhaps"}, 422, "dry_run"),
+    ],
+)
+def test_a_purge_that_cannot_be_meant_deletes_nothing(ended, admin, body, status, words):
+    answer = admin.post("purge", body)
+    assert answer.status_code == status
+    assert words in answer.json()["detail"]
+    assert admin.get("count", types="order.expire").json()["number"] == 10
 
 
 def test_a_plan_says_what_would_be_claimed_and_claims_nothing(connected, publisher, admin):

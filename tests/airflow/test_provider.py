@@ -81,6 +81,7 @@ def test_settings_come_from_airflows_configuration(monkeypatch):
 def test_the_default_retention_comes_through_airflows_configuration():
     assert settings.retention().period("any", "processed").seconds == 30 * 86_400
     assert settings.retention().period("any", "dead") is None
+    assert settings.retention().as_dict()["decisions"] == "P1Y"
 
 
 def test_processors_are_loaded_by_their_dotted_paths():

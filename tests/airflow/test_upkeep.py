@@ -11,7 +11,12 @@ import pytest
 from airflow.sdk import DAG, dag, task
 from sqlalchemy import text
 
-from airflow_claim_dispatch import PublishAction, PublishActionOperator, PurgeActionsOperator
+from airflow_claim_dispatch import (
+    PublishAction,
+    PublishActionOperator,
+    PurgeActionsOperator,
+    settings,
+)
 from airflow_claim_dispatch.hooks import using_hook
 from airflow_claim_dispatch.publisher import Publisher
 
@@ -93,12 +98,17 @@ def test_a_task_purges_what_the_setting_says(connected, run_dag, rows, monkeypat
     Publisher(connected.engine).publish_many([lambda d: d.type("mail")] * 3)
     settle_last_year(connected)
     dry = run_dag(one_task(lambda: PurgeActionsOperator(task_id="purge", dry_run=True)))
-    report = {"actions": 3, "leases": 0, "by_type": {"mail": {"skipped": 3}}}
-    assert dry.xcom("purge") == report | {"dry_run": True}
+    gone = {
+        "actions": 3, "leases": 0, "decisions": 0, "by_type": {"mail": {"skipped": 3}},
+        "after": None,
+    }  # fmt: skip
+    setting = settings.retention().as_dict()
+    assert dry.xcom("purge") == gone | {"dry_run": True, "retention": setting}
     assert len(rows(connected, "id")) == 3
     monkeypatch.setenv("AIRFLOW__CLAIM_DISPATCH__RETENTION", '{"*": {"dead": "P1D"}}')
     assert run_dag(one_task(lambda: PurgeActionsOperator(task_id="purge"))).xcom("purge") == {
-        "actions": 0, "leases": 0, "by_type": {}, "dry_run": False
+        "actions": 0, "leases": 0, "decisions": 0, "by_type": {}, "after": None, "dry_run": False,
+        "retention": {"*": {"dead": "P1D"}},
     }  # fmt: skip
     ran = run_dag(
         one_task(
@@ -108,7 +118,8 @@ def test_a_task_purges_what_the_setting_says(connected, run_dag, rows, monkeypat
         ),
         keep="P1D",
     )
-    assert ran.xcom("purge") == report | {"dry_run": False}
+    own = {"*": {"skipped": "P1D"}}
+    assert ran.xcom("purge") == gone | {"dry_run": False, "retention": own}
     assert rows(connected, "id") == []
 
 
@@ -118,6 +129,7 @@ def test_the_hook_purges(connected, rows):
     with using_hook() as hook:
         assert hook.purge()["actions"] == 0
         assert hook.purge({"mail": {"dead": "P1D"}})["by_type"] == {"mail": {"dead": 1}}
+        assert hook.desk.decisions() == []
     assert rows(connected, "id") == []
 
 

@@ -29,17 +29,32 @@ def settled(migrated, environment):
 
 
 def test_a_dry_run_says_what_would_go_and_a_purge_what_went(settled):
-    human = "        2 processed mail\n        2 skipped sms\n{} 4 actions and 0 leases\n"
+    human = (
+        "        2 processed mail\n        2 skipped sms\n{} 4 actions, 0 leases and 0 decisions\n"
+    )
     assert settled("purge", "--dry-run").stdout == human.format("would delete")
     assert settled("purge").stdout == human.format("deleted")
-    assert settled("purge").stdout == "deleted 0 actions and 0 leases\n"
+    assert settled("purge").stdout == "deleted 0 actions, 0 leases and 0 decisions\n"
 
 
 def test_the_answer_as_json_and_a_retention_of_ones_own(settled):
-    dead = ("purge", "--retention", '{"mail": {"dead": "P30D"}}', "--output", "json")
-    answer = {"actions": 2, "leases": 0, "by_type": {"mail": {"dead": 2}}}
+    retention = {"mail": {"dead": "P30D"}, "decisions": None}
+    dead = ("purge", "--retention", json.dumps(retention), "--output", "json")
+    answer = {
+        "actions": 2, "leases": 0, "decisions": 0, "by_type": {"mail": {"dead": 2}}, "after": None,
+        "retention": retention,
+    }  # fmt: skip
     assert json.loads(settled(*dead, "--dry-run").stdout) == answer | {"dry_run": True}
     assert json.loads(settled(*dead, "--batch-size", "1").stdout) == answer | {"dry_run": False}
+
+
+def test_it_is_on_record_who_purged(settled):
+    settled("purge", "--dry-run", "--by", "ada")
+    assert settled("decisions").stdout == "Nobody decided anything.\n"
+    settled("purge", "--by", "ada")
+    (decision,) = json.loads(settled("decisions", "--output", "json").stdout)
+    assert (decision["decided_by"], decision["verb"], decision["changed"]) == ("ada", "purge", 4)
+    assert decision["target"]["retention"]["decisions"] == "P1Y"
 
 
 def test_the_setting_says_what_goes(settled, monkeypatch):

@@ -146,7 +146,8 @@ def test_what_strangers_wrote_does_not_steer_the_terminal(log, tmp_path):
     log("pause", "x\x1b[31m", "--by", "\x1b[5mada")
     for command in (
         ["list"], ["show", "5"], ["why", "5"], ["plan"], ["stats"], ["stats", "--exact"],
-        ["decisions"], ["doctor"], ["list", "--output", "json"], ["resume", "x\x1b[31m"],
+        ["overview"], ["decisions"], ["doctor"], ["list", "--output", "json"],
+        ["resume", "x\x1b[31m"],
     ):  # fmt: skip
         shown = log(*command).stdout
         assert "x\\x1b[31m" in shown or "x\\u001b[31m" in shown or command == ["doctor"]
@@ -220,6 +221,17 @@ def test_stats_estimate_or_count(log):
         ]
 
 
+def test_the_overview_counts_and_says_what_needs_somebody(log):
+    view = answer(log("overview", "--output", "json"))
+    assert [one["type"] for one in view["types"]] == ["mail", "sms"]
+    assert (view["unserved"], view["paused"]) == (["sms"], [])
+    header, mail, sms, unserved = log("overview").stdout.splitlines()
+    assert header == log("stats").stdout.splitlines()[0]
+    assert (mail.split()[0], sms.split()[0], unserved) == ("mail", "sms", "Nobody serves: sms")
+    log("pause", "mail")
+    assert log("overview").stdout.endswith("Nobody serves: sms\nPaused: mail\n")
+
+
 def test_watched_stats_come_again_until_ctrl_c(log, environment, tmp_path, script):
     watch = subprocess.Popen(
         [script, "stats", "--watch", "--every", "0"],
@@ -247,7 +259,8 @@ def test_the_doctor_ends_with_one_where_something_is_wrong(log, tmp_path):
 
 def test_missing_tables_are_answered_with_what_to_run(cli):
     for command in (["list"], ["show", "1"], ["why", "1"], ["plan"], ["decisions"], ["pause", "a"],
-                    ["requeue", "1"], ["cancel", "--type", "a", "--yes"]):  # fmt: skip
+                    ["overview"], ["purge"], ["requeue", "1"],
+                    ["cancel", "--type", "a", "--yes"]):  # fmt: skip
         failed(cli(*command), "run: claim-dispatch db migrate --table action_logs")
     assert "run: claim-dispatch db migrate" in cli("doctor").stdout
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from browser import PAGE, browsing
 from contrast import faint
 
 from airflow_claim_dispatch import ActionLog, Publisher
-from airflow_claim_dispatch.storage.states import STATES
+from airflow_claim_dispatch.storage.states import STATES, Filter
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 expect = playwright.expect
@@ -19,9 +19,11 @@ expect.set_options(timeout=20_000)
 
 
 CALL = "partner.call"
+HOUR = timedelta(hours=1)
 HOSTILE = "<img src=x onerror=\"window.broken='yes'\"><script>broken='yes'</script>{{ 7 * 7 }}"
 #: In which Airflow starts a task, and the page looks again.
 PATIENCE = 90_000
+VIEWS = ("?view=plan&at=P1D", "?view=decisions", "?view=doctor")
 
 
 def wait_until(condition, timeout=120.0):
@@ -204,7 +206,7 @@ def test_the_keyboard_opens_a_question_and_leaves_it_unanswered(page, dead):
 
 
 def test_whatever_can_be_used_has_a_name(page, dead):
-    for search in ("", f"?view=actions&types={CALL}", f"?action={dead[0]}", "?view=decisions"):
+    for search in ("", f"?view=actions&types={CALL}", f"?action={dead[0]}", *VIEWS):
         go(page, search)
         wait_until_shown(page)
         unnamed = page.evaluate(
@@ -221,7 +223,7 @@ def test_text_can_be_read_in_either_theme(page, dead, theme):
     page.evaluate("theme => localStorage.setItem('theme', theme)", theme)
     page.reload()
     states = "&".join(f"states={state}" for state in STATES)
-    for search in ("", f"?view=actions&{states}", f"?action={dead[0]}", "?view=decisions"):
+    for search in ("", f"?view=actions&{states}", f"?action={dead[0]}", *VIEWS):
         go(page, search)
         wait_until_shown(page)
         assert faint(page) == []
@@ -229,7 +231,7 @@ def test_text_can_be_read_in_either_theme(page, dead, theme):
 
 def test_a_narrow_window_shows_it_all_without_scrolling_sideways(page, dead):
     page.set_viewport_size({"width": 400, "height": 800})
-    for search in ("", f"?view=actions&types={CALL}", f"?action={dead[0]}", "?view=decisions"):
+    for search in ("", f"?view=actions&types={CALL}", f"?action={dead[0]}", *VIEWS):
         go(page, search)
         wait_until_shown(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= 400
@@ -246,6 +248,117 @@ def test_a_type_is_paused_and_resumed(page, dead):
     expect(row).not_to_contain_text("paused")
 
 
+def test_a_plan_says_what_would_be_claimed_at_a_time_as_the_shell_does(stack, page):
+    publisher = Publisher(stack.engine)
+    for minutes in (30, 40):
+        publisher.quick("nobody.plans", timedelta(minutes=minutes), {})
+    page.get_by_role("link", name="Plan").click()
+    expect(page.get_by_role("button", name="Now")).to_have_attribute("aria-pressed", "true")
+    row = page.locator("[data-type='nobody.plans']")
+    expect(page.get_by_role("status")).to_contain_text("would be claimed")
+    expect(row).to_have_count(0)
+    page.get_by_role("button", name="In 1 hour").click()
+    expect(page).to_have_url(re.compile("view=plan&at=PT1H"))
+    expect(row).to_contain_text("nobody serves it")
+    expect(row.get_by_role("cell")).to_contain_text(["nobody.plans", "0", "2"])
+    page.get_by_label("At (UTC)").fill(f"{datetime.now(timezone.utc) + HOUR / 1.7:%Y-%m-%dT%H:%M}")
+    expect(row.get_by_role("cell")).to_contain_text(["nobody.plans", "0", "1"])
+    go(page, "?view=plan&at=tomorrow")
+    expect(page.get_by_role("alert")).to_contain_text("neither an ISO 8601 time")
+    page.get_by_role("button", name="In 1 hour").click()
+    expect(row).to_have_count(1)
+    listed = page.locator("[data-type]").evaluate_all("rows => rows.map((it) => it.dataset.type)")
+    assert listed == [one.type for one in ActionLog(stack.engine).desk.plan("PT1H").types]
+
+
+def test_a_plan_shows_what_the_next_claim_of_a_type_takes(stack, page):
+    ids = [
+        Publisher(stack.engine).quick(CALL, timedelta(days=2, minutes=n), {}).id for n in range(2)
+    ]
+    go(page, "?view=plan&at=P3D")
+    row = page.locator(f"[data-type='{CALL}']")
+    expect(row).to_contain_text("airflow/partner_calls/")
+    row.get_by_role("link", name=f"#{ids[0]}").click()
+    expect(page.get_by_role("note", name="Why")).to_contain_text("Not due until")
+
+
+def test_the_doctor_says_what_is_wrong_and_what_to_do(stack, page):
+    id_ = Publisher(stack.engine).quick("nobody.cures", -HOUR, {}).id
+    page.get_by_role("link", name="Doctor").click()
+    checks = page.get_by_role("list", name="Checks").get_by_role("listitem")
+    diagnosis = ActionLog(stack.engine).desk.doctor()
+    expect(checks).to_have_count(len(diagnosis.checks))
+    for shown, check in zip(checks.all(), diagnosis.checks, strict=True):
+        expect(shown).to_contain_text(check.name)
+        expect(shown).to_contain_text("problem" if check.problems else "ok")
+    sick = page.locator("[data-check='processors']")
+    expect(sick).to_contain_text("nobody.cures")
+    expect(sick).to_contain_text("→ ")
+    expect(page.get_by_role("status").first).to_contain_text("found.")
+    ActionLog(stack.engine).desk.cancel(id_, by="ada")
+
+
+@pytest.fixture
+def ended(stack):
+    """Three actions that were processed more than a year ago."""
+    publisher = Publisher(stack.engine)
+    for _ in range(3):
+        publisher.quick("old.mail", timedelta(days=1), {})
+    with stack.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "UPDATE action_logs SET outcome = 'processed', end_at = now() - interval '400 days',"
+            " processed_at = now() - interval '400 days', created_at = now() - interval '401 days'"
+            " WHERE type = 'old.mail'"
+        )
+
+
+def test_a_purge_is_counted_and_confirmed_and_on_record(stack, page, ended):
+    page.get_by_role("button", name="Purge").click()
+    question = page.get_by_role("alertdialog", name="Purge?")
+    expect(question.get_by_role("row", name=re.compile("old.mail processed 3"))).to_be_visible()
+    retention = question.get_by_label(re.compile("Retention"))
+    expect(retention).to_have_value(re.compile('"decisions": "P1Y"'))
+    retention.fill('{"old.mail": {"dead": "P1D"}}')
+    expect(question).to_contain_text("Nothing has outlived it.")
+    expect(question.get_by_role("button", name="Purge")).to_be_disabled()
+    retention.fill('{"old.mail": ')
+    expect(question.get_by_role("alert")).to_contain_text("The retention is not JSON.")
+    retention.fill('{"old.mail": {"processed": "P1D"}}')
+    question.get_by_role("button", name="Purge 3 actions").click()
+    done = page.get_by_role("alertdialog", name="Done")
+    expect(done).to_contain_text("3 actions, 0 leases and 0 decisions deleted.")
+    done.get_by_role("button", name="Close").click()
+    expect(page.get_by_role("alertdialog")).to_have_count(0)
+    page.get_by_role("link", name="Decisions").click()
+    expect(page.get_by_role("row", name=re.compile("admin purge, 3 actions"))).to_contain_text(
+        'retention: {"old.mail":{"processed":"P1D"}}'
+    )
+    assert ActionLog(stack.engine).desk.list(Filter(types=["old.mail"])).items == []
+
+
+def test_a_long_purge_goes_on_until_all_is_done(page, ended):
+    """A server that stops after each stretch is asked again."""
+    asked = []
+
+    def answer(route):
+        body = route.request.post_data_json
+        if not body.get("dry_run"):
+            asked.append(body["after"])
+        rest = {"leases": 0, "decisions": 0, "by_type": {}, "dry_run": False, "retention": {}}
+        after = f"actions:{len(asked)}" if len(asked) < 3 else None
+        route.fulfill(json={"actions": 1_000, "after": after, **rest})
+
+    page.route("**/api/purge", answer)
+    page.get_by_role("button", name="Purge").click()
+    question = page.get_by_role("alertdialog", name="Purge?")
+    expect(question).to_contain_text("At least 1,000 actions, 0 leases and 0 decisions will be")
+    question.get_by_role("button", name="Purge all").click()
+    expect(page.get_by_role("alertdialog", name="Done")).to_contain_text("3,000 actions")
+    assert asked == [None, "actions:1", "actions:2"]
+    page.unroute("**/api/purge")
+    page.get_by_role("button", name="Close").click()
+
+
 def test_who_may_only_read_sees_no_payload_and_nothing_to_decide(browser, dead):
     page = browser.page("rob", f"{PAGE}?action={dead[0]}")
     expect(page.get_by_role("note", name="Why")).to_contain_text("hung up")
@@ -254,7 +367,10 @@ def test_who_may_only_read_sees_no_payload_and_nothing_to_decide(browser, dead):
     go(page, f"?view=actions&types={CALL}")
     expect(page.locator("[data-action]").first).to_be_visible()
     expect(page.get_by_label("Text in payload")).to_be_disabled()
-    verbs = re.compile("Requeue|Cancel|Run now|Reschedule|Pause|Select")
+    verbs = re.compile("Requeue|Cancel|Run now|Reschedule|Pause|Select|Purge")
+    assert page.get_by_role("button", name=verbs).count() == 0
+    go(page, "")
+    expect(page.locator(f"[data-type='{CALL}']")).to_be_visible()
     assert page.get_by_role("button", name=verbs).count() == 0
     assert page.get_by_text("please call back").count() == 0
     assert page.trouble == []

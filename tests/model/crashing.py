@@ -29,6 +29,10 @@ class Mortal:
         self._left -= 1
         return self._tx.rows(template, **parameters)
 
+    def send(self, template: str, **parameters: Any) -> Callable[[], list[tuple[Any, ...]]]:
+        rows = self.rows(template, **parameters)
+        return lambda: rows
+
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         with self._tx.savepoint():
@@ -38,13 +42,18 @@ class Mortal:
 class CrashingLog(ActionLog):
     """A log whose process dies within an operation: ``crash_before`` says before which statement.
 
-    With fewer statements than that, it dies before the COMMIT.
+    With fewer statements than that, it dies before the COMMIT. Transactions that are ``spared``
+    come first.
     """
 
     crash_before: int | None = None
+    spared = 0
 
     def transact(self, work: Callable[[Any], T], *, writes: bool = True) -> T:
         if self.crash_before is None:
+            return super().transact(work, writes=writes)
+        if self.spared:
+            self.spared -= 1
             return super().transact(work, writes=writes)
         left, self.crash_before = self.crash_before, None
 

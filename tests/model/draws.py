@@ -17,7 +17,9 @@ TYPES = ("a", "b", "c")
 FATES = st.sampled_from(["answered"] * 50 + ["unheard"] * 4 + [0, 1, 2, 3, 4, 5, 7])
 types = st.lists(st.sampled_from(TYPES), min_size=1, max_size=3, unique=True)
 limits = st.integers(1, 5)
-leases = st.sampled_from([5, 30, 60])
+#: A third of one is a number of seconds, too.
+leases = st.sampled_from([6, 30, 60])
+longest = st.sampled_from([20, 100, 10_000])
 #: Many, for who has claimed once never claims afresh; that the same one comes again is a rule.
 owners = st.integers(1, 1_000)
 tries = st.sampled_from([1, 1, 2, 3])
@@ -35,6 +37,8 @@ outcomes = st.sampled_from(
     [("processed", 0, False), ("skipped", 0, False), ("dead", 0, True), ("dead", 0, False),
      (None, 20, True), (None, 0, True), (None, 15, False), (None, 0, False)]
 )  # fmt: skip
+#: What Airflow says of a task; None is any state that is not final.
+states = st.sampled_from([None, "success", "success", "failed", "given up", "skipped"])
 
 
 def recent(things: Sequence[T], pick: int) -> T:

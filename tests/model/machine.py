@@ -8,12 +8,11 @@ from datetime import timedelta
 from draws import TYPES
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule
-from model import Model
+from model_jobs import JobModel
 from model_rows import Draft, Ending
 from side_by_side import aside
-from steps_claiming import ClaimingSteps
+from steps_jobs import JobSteps
 from steps_settling import SettlingSteps
-from steps_steering import SteeringSteps
 from tables import START, expected_actions, expected_leases, stored
 
 from airflow_claim_dispatch.core.flow import Flow
@@ -22,12 +21,12 @@ from airflow_claim_dispatch.storage.leases import Owner
 KEYS = ("k", "l", None, None, "k", None, "k", "l")
 
 
-class Protocol(ClaimingSteps, SettlingSteps, SteeringSteps):
+class Protocol(JobSteps, SettlingSteps):
     """Publishers, claimers, tasks, people, crashes and time, in any order."""
 
     @initialize()
     def begin(self) -> None:
-        self.model = Model()
+        self.model = JobModel()
         self.log.clock = lambda: START + timedelta(seconds=self.model.now)
         self.execute("DELETE FROM action_logs")
         self.execute("DELETE FROM action_claims")
@@ -36,6 +35,8 @@ class Protocol(ClaimingSteps, SettlingSteps, SteeringSteps):
         self.batches = []
         self.runs = []
         self.said = []
+        self.seen = []
+        self.verdicts = []
         self.holder = {}
         self.ends = {}
         self.counted = {}
@@ -45,7 +46,7 @@ class Protocol(ClaimingSteps, SettlingSteps, SteeringSteps):
 
     # The surroundings
 
-    @rule(seconds=st.sampled_from([1, 5, 10, 20, 40, 100, -1, -7, -45]))
+    @rule(seconds=st.sampled_from([1, 5, 10, 20, 40, 100, -1, -7, -45] * 3 + [86_400]))
     def step_the_clock(self, seconds: int) -> None:
         self.model.now += seconds
 
@@ -92,7 +93,7 @@ class Protocol(ClaimingSteps, SettlingSteps, SteeringSteps):
         for id_, action in actions.items():
             token = action["token"]
             if action["outcome"] is None and token is not None:
-                assert opened[token]["is_open"], "held by a lease that will never expire"
+                assert opened[token]["closed_at"] is None, "held by a lease that will never expire"
                 assert id_ in opened[token]["ids"], "held by a lease that does not know of it"
             if id_ in self.ends:
                 assert (action["outcome"], token) == self.ends[id_], "an end is an end"
@@ -112,7 +113,7 @@ class Protocol(ClaimingSteps, SettlingSteps, SteeringSteps):
         self.model.most.clear()
         self.model.priority.clear()
         for number in range(3):
-            self.model.now += 1_000
+            self.model.now += 100_000
             self.drain(Owner(f"drain {number}"))
             self.both_are_in_the_same_state()
         assert all(action.outcome for action in self.model.actions.values()), "never ended"

@@ -6,13 +6,14 @@ are names that the storage draws, handed in with the answer that is checked.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from model_rows import Action, Ending, Lease
 from model_steering import Steering
 
 RECLAIMED_AT_ONCE = 100
+DAY = 86_400
 
 
 @dataclass
@@ -44,10 +45,11 @@ class Model(Steering):
         return has_room
 
     def claim(
-        self, types: Iterable[str], limit: int, lease: int, owner: str, number: int, token: str
-    ) -> list[int]:
+        self, types: Iterable[str], limit: int, lease: int, owner: str, number: int, token: str,
+        asked: Collection[str] | None = None,
+    ) -> list[int]:  # fmt: skip
         """A claim for others to take; who has claimed before gets what is left of that."""
-        self.reclaim()
+        self.reclaim(asked)
         before = [
             held
             for held in self.leases.values()
@@ -130,14 +132,42 @@ class Model(Steering):
 
     def close(self, token: str) -> None:
         held = self.leases.get(token)
-        if held is not None and not any(self.actions[id_].is_held(token) for id_ in held.ids):
-            held.is_open = False
+        if held is not None and held.is_open and not self.holds(held):
+            held.closed_at = self.now
 
-    def reclaim(self) -> None:
-        """Break expired leases, the oldest first, no more than a bound at once."""
+    def holds(self, lease: Lease) -> bool:
+        return any(self.actions[id_].is_held(lease.token) for id_ in lease.ids)
+
+    def expired(self) -> list[Lease]:
+        """Return them, the oldest first."""
         expired = [h for h in self.leases.values() if h.is_open and h.until <= self.now]
-        for held in sorted(expired, key=lambda h: (h.until, h.token))[:RECLAIMED_AT_ONCE]:
-            self._break(held)
+        return sorted(expired, key=lambda h: (h.until, h.token))
+
+    def reclaim(self, asked: Collection[str] | None = None) -> None:
+        """Break expired leases, no more than a bound at once, and only those that were asked about.
+
+        Who has asked nobody leaves those of jobs alone, for a day.
+        """
+        breakable = [
+            held
+            for held in self.expired()
+            if asked is not None or held.kind != "job" or held.until + DAY <= self.now
+        ]
+        self.played["job left alone"] += len(self.expired()) > len(breakable)
+        for held in breakable[:RECLAIMED_AT_ONCE]:
+            if asked is None or held.token in asked:
+                self._break(held)
+            else:
+                self.played["not asked about"] += self.holds(held)
+
+    def extend(self, tokens: Iterable[str], lease: int, max_lease: int) -> None:
+        """Of owners that live: never shorter, and never beyond the longest."""
+        for held in [self.leases[token] for token in tokens]:
+            if held.is_open:
+                until = min(self.now + lease, held.created_at + max_lease)
+                self.played["not extended for ever"] += until < self.now + lease
+                self.played["extended" if until > held.until else "not shortened"] += 1
+                held.until = max(held.until, until)
 
     def _break(self, held: Lease) -> list[int]:
         """Nobody took a claim: it costs nothing. Of a run, only who ran alone has failed."""
@@ -145,12 +175,13 @@ class Model(Steering):
         for id_ in freed:
             action = self.actions[id_]
             action.token = action.claimed_at = action.visible_at = None
-            if held.kind == "run":
+            action.updated_at = self.now
+            if held.kind != "claim":
                 action.expiries += 1
                 action.fail_count += len(held.ids) == 1
                 self.played["failed alone" if len(held.ids) == 1 else "expired together"] += 1
-        self.played["claim expired"] += bool(freed) and held.kind == "claim"
-        held.is_open = False
+        self.played[f"{held.kind} expired"] += bool(freed)
+        held.closed_at = self.now
         return freed
 
     # Settling
@@ -166,7 +197,7 @@ class Model(Steering):
                 continue
             self.played[ending.outcome or "released"] += 1
             action = self.actions[ending.id]
-            action.outcome = ending.outcome
+            action.outcome, action.updated_at = ending.outcome, self.now
             action.fail_count += ending.failed
             if ending.outcome is None:
                 action.token = action.claimed_at = None
@@ -180,19 +211,21 @@ class Model(Steering):
             action = self.actions[id_]
             assert action.is_pending, "only what nobody holds is claimed"
             action.token, action.claimed_at, action.visible_at = token, self.now, None
+            action.updated_at = self.now
             action.attempts += 1
 
     def _hand(self, ids: Iterable[int], token: str) -> None:
         for id_ in ids:
-            self.actions[id_].token = token
+            self.actions[id_].token, self.actions[id_].updated_at = token, self.now
 
     def _open(
         self, token: str, kind: str, parent: str | None, owner: str, number: int,
         ids: Iterable[int], lease: int,
     ) -> None:  # fmt: skip
         assert token not in self.leases, "a token is never drawn twice"
-        until = self.now + lease
-        self.leases[token] = Lease(token, kind, parent, owner, number, tuple(ids), until)
+        self.leases[token] = Lease(
+            token, kind, parent, owner, number, tuple(ids), self.now, self.now + lease
+        )
 
     def _order(self, action: Action) -> tuple[int, int]:
         return action.end_at, action.id

@@ -56,10 +56,13 @@ class Publishing:
             assert id_ == there.id, "a pending action is replaced in place"
             there.payload, there.end_at = draft.payload, self.now + draft.delay
             there.visible_at, there.fail_count, there.expiries = None, 0, 0
+            there.updated_at = self.now
             self.played["replaced in place"] += 1
             return "published"
         if there is not None:
             there.key, there.old_key = None, there.key
+            if there.outcome is None:
+                there.updated_at = self.now
             self.played["replaced beside the old one"] += 1
         self._write(draft, id_)
         return "published"
@@ -68,7 +71,7 @@ class Publishing:
         assert id_ is not None
         assert id_ not in self.actions, "every action has an id of its own"
         end_at = self.now + draft.delay
-        self.actions[id_] = Action(id_, draft.type, draft.key, draft.payload, end_at)
+        self.actions[id_] = Action(id_, draft.type, draft.key, draft.payload, end_at, self.now)
 
     def by_key(self, identity: tuple[str, str] | None) -> Action | None:
         if identity is None:
@@ -80,6 +83,7 @@ class Publishing:
         there = self.by_key((type_, key))
         if there is not None and there.is_pending:
             there.outcome, there.key, there.old_key, there.visible_at = "cancelled", None, key, None
+            there.updated_at = self.now
             self.played["cancelled"] += 1
             return "cancelled", there.id
         return _unchanged(there)
@@ -88,6 +92,7 @@ class Publishing:
         there = self.by_key((type_, key))
         if there is not None and there.is_pending:
             there.end_at, there.visible_at = self.now + delay, None
+            there.updated_at = self.now
             self.played["rescheduled"] += 1
             return "rescheduled", there.id
         return _unchanged(there)

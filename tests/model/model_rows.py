@@ -1,4 +1,4 @@
-"""What the model is told and what it keeps: drafts and endings, actions and leases."""
+"""What the model is told and what it keeps: drafts and endings, actions, leases and jobs."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ class Action:
     key: str | None
     payload: int
     end_at: int
+    updated_at: int
     token: str | None = None
     claimed_at: int | None = None
     visible_at: int | None = None
@@ -47,8 +48,27 @@ class Lease:
     owner: str
     number: int
     ids: tuple[int, ...]
+    created_at: int
     until: int
-    is_open: bool = True
+    closed_at: int | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self.closed_at is None
+
+    @property
+    def is_renewed(self) -> bool:
+        """Whether who lives renews it by himself: then one that expired is hardly his any more."""
+        return self.kind == "run" or (self.kind == "claim" and self.parent is not None)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a task took last, and how its lease left that behind."""
+
+    token: str
+    id: int
+    standing: str | None
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ class Steering(Publishing):
         ]
 
     def _change(self, verb: str, action: Action, delay: int) -> None:
-        action.visible_at = None
+        action.visible_at, action.updated_at = None, self.now
         if verb == "requeue":
             action.outcome = action.token = action.claimed_at = None
             action.fail_count = action.expiries = 0

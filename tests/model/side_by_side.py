@@ -10,11 +10,14 @@ from crashing import CrashedError, CrashingLog
 from hypothesis.stateful import RuleBasedStateMachine
 from sqlalchemy import text
 
-from airflow_claim_dispatch.storage.claiming import Row
+from airflow_claim_dispatch.core.settlement import Settlement
+from airflow_claim_dispatch.storage.choosing import Row
 
 if TYPE_CHECKING:
-    from model import Model
+    from model_jobs import JobModel
     from model_rows import Ending
+
+    from airflow_claim_dispatch.storage.jobs import Job
 
 T = TypeVar("T")
 
@@ -23,25 +26,30 @@ class SideBySide(RuleBasedStateMachine):
     """Both of them, and what was answered so far."""
 
     log: CrashingLog
-    model: Model
+    model: JobModel
     steps = 0
     played: Counter[str]
 
     batches: list[tuple[str, list[int]]]  # answered to a claim, to be taken
     runs: list[tuple[str, list[int]]]  # answered to a take, to be settled
     said: list[tuple[str, list[Ending], bool]]  # settlements, to be repeated
+    seen: list[list[Job]]  # as jobs stood then
+    verdicts: list[list[tuple[Job, Ending]]]  # on jobs, to be repeated
     holder: dict[int, str]  # who got an action last
     ends: dict[int, tuple[str, str | None]]
     counted: dict[int, int]
     allowed: dict[str, int]  # in flight, at most
 
-    def attempt(self, fate: Any, operation: Callable[[], T]) -> T | None:
-        """Return the answer, or None if the process died before the COMMIT."""
+    def attempt(self, fate: Any, operation: Callable[[], T], spared: int = 0) -> T | None:
+        """Return the answer, or None if the process died before the COMMIT.
+
+        Of an operation of several transactions, those that are ``spared`` come before that one.
+        """
         if not isinstance(fate, int):
             self.model.played["answer lost"] += fate == "unheard"
             return operation()
         self.model.played["crashed"] += 1
-        self.log.crash_before = fate
+        self.log.crash_before, self.log.spared = fate, spared
         try:
             operation()
         except CrashedError:
@@ -75,6 +83,10 @@ class SideBySide(RuleBasedStateMachine):
     def execute(self, statement: str, **parameters: Any) -> None:
         with self.log.engine.begin() as connection:
             connection.execute(text(statement), parameters)
+
+
+def real(ending: Ending) -> Settlement:
+    return Settlement(ending.id, ending.outcome, ending.delay, ending.failed, None)
 
 
 def aside(taken: Any) -> str | None:

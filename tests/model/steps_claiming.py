@@ -8,7 +8,7 @@ from typing import Any
 from draws import FATES, TYPES, leases, limits, owners, parts, picks, recent, some, tries, types
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
-from model_rows import Draft
+from model_rows import Draft, Lease
 from side_by_side import aside
 from steps_publishing import PublishingSteps
 
@@ -46,6 +46,9 @@ class ClaimingSteps(PublishingSteps):
         if claimed is None:
             return
         ids = self.model.claim(among, limit, lease, us.name, us.try_number, claimed.token)
+        self.claimed(claimed, ids, fate)
+
+    def claimed(self, claimed: Any, ids: list[int], fate: Any) -> None:
         self.got(claimed.token, claimed.rows, ids)
         if fate == "answered" and ids:
             self.batches.append((claimed.token, ids))
@@ -70,19 +73,22 @@ class ClaimingSteps(PublishingSteps):
         parent, ids = recent(self.batches, pick)
         self.take_as(Owner(f"run {owner}", number), parent, some(ids, part), lease, fate)
 
-    @precondition(lambda self: any(h.parent for h in self.model.leases.values()))
+    @precondition(lambda self: self.taken())
     @rule(pick=picks, part=parts, lease=leases, later=st.sampled_from([1, 0, 2]), fate=FATES)
     def take_by_the_same_task(
         self, pick: int, part: set[int], lease: int, later: int, fate: Any
     ) -> None:
         """Another live try of it, or one after it was killed, with the batch that it was given."""
-        earlier = recent([h for h in self.model.leases.values() if h.parent], pick)
+        earlier = recent(self.taken(), pick)
         given = self.model.leases.get(earlier.parent)
         if given is not None and given.parent is not None and pick % 2:
             given = self.model.leases.get(given.parent)
         if given is not None:
             us = Owner(earlier.owner, earlier.number + later)
             self.take_as(us, given.token, some(given.ids, part), lease, fate)
+
+    def taken(self) -> list[Lease]:
+        return [h for h in self.model.leases.values() if h.parent and h.kind != "job"]
 
     def take_as(self, us: Owner, parent: str, ids: list[int], lease: int, fate: Any) -> None:
         taken = self.attempt(fate, lambda: self.log.take(parent, ids, lease, us))

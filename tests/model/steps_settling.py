@@ -9,9 +9,7 @@ from draws import FATES, leases, outcomes, picks, recent
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 from model_rows import Ending
-from side_by_side import SideBySide
-
-from airflow_claim_dispatch.core.settlement import Settlement
+from side_by_side import SideBySide, real
 
 
 class SettlingSteps(SideBySide):
@@ -61,7 +59,7 @@ class SettlingSteps(SideBySide):
     def settle_as(
         self, token: str, endings: Sequence[Ending], fate: Any, *, close: bool = False
     ) -> None:
-        settlements = [Settlement(e.id, e.outcome, e.delay, e.failed, None) for e in endings]
+        settlements = [real(ending) for ending in endings]
         lost = self.attempt(fate, lambda: self.log.settle(token, settlements, close=close))
         if lost is not None:
             assert lost == self.model.settle(token, endings)

@@ -15,12 +15,12 @@ START = datetime(2026, 3, 1, tzinfo=timezone.utc)
 
 _ACTIONS = """
     SELECT id, type, idempotency_key, {text:payload}, end_at, {text:claim_token}, claimed_at,
-           visible_at, attempts, fail_count, expiries, outcome, processed_at
+           visible_at, attempts, fail_count, expiries, outcome, processed_at, updated_at
       FROM {actions} ORDER BY id
 """
 _LEASES = """
     SELECT {text:token}, kind, {text:parent}, owner, try_number, action_ids, lease_until,
-           closed_at FROM {claims}
+           created_at, closed_at FROM {claims}
 """
 
 
@@ -39,18 +39,18 @@ def stored(log: ActionLog) -> tuple[dict[int, dict[str, Any]], dict[str, dict[st
                 "end_at": seconds(end_at), "token": token, "claimed_at": seconds(claimed_at),
                 "visible_at": seconds(visible_at), "attempts": attempts,
                 "fail_count": fail_count, "expiries": expiries, "outcome": outcome,
-                "is_processed": processed_at is not None,
+                "is_processed": processed_at is not None, "updated_at": seconds(updated_at),
             }
             for id_, type_, key, payload, end_at, token, claimed_at, visible_at, attempts,
-            fail_count, expiries, outcome, processed_at in actions
+            fail_count, expiries, outcome, processed_at, updated_at in actions
         },
         {
             token: {
                 "kind": kind, "parent": parent, "owner": owner, "number": number,
                 "ids": set(dialect.read_ids(ids)), "until": seconds(until),
-                "is_open": closed_at is None,
+                "created_at": seconds(created_at), "closed_at": seconds(closed_at),
             }
-            for token, kind, parent, owner, number, ids, until, closed_at in opened
+            for token, kind, parent, owner, number, ids, until, created_at, closed_at in opened
         },
     )  # fmt: skip
 
@@ -62,7 +62,7 @@ def expected_actions(model: Model) -> dict[int, dict[str, Any]]:
             "end_at": a.end_at, "token": a.token, "claimed_at": a.claimed_at,
             "visible_at": a.visible_at, "attempts": a.attempts, "fail_count": a.fail_count,
             "expiries": a.expiries, "outcome": a.outcome,
-            "is_processed": a.outcome == "processed",
+            "is_processed": a.outcome == "processed", "updated_at": a.updated_at,
         }
         for a in model.actions.values()
     }  # fmt: skip
@@ -72,7 +72,8 @@ def expected_leases(model: Model) -> dict[str, dict[str, Any]]:
     return {
         held.token: {
             "kind": held.kind, "parent": held.parent, "owner": held.owner, "number": held.number,
-            "ids": set(held.ids), "until": held.until, "is_open": held.is_open,
+            "ids": set(held.ids), "until": held.until,
+            "created_at": held.created_at, "closed_at": held.closed_at,
         }
         for held in model.leases.values()
     }  # fmt: skip

@@ -9,8 +9,9 @@ from xml.dom import minidom
 
 import pytest
 
-from soak.checker import Row, Verdict, judge
+from soak.checker import judge
 from soak.history import read
+from soak.verdict import Row, Verdict
 
 ROOT = Path(__file__).parents[2]
 
@@ -194,6 +195,47 @@ def test_a_refused_settlement_and_a_repeated_one_are_counted(tmp_path: Path):
     assert judged.counts["settlements repeated"] == judged.counts["settlements refused"] == 1
 
 
+def said(at: float, standing: str, kind: str, token: str = T, lost: str = "-") -> list[str]:
+    return [f"{at} verdict 9 {token} {standing} {kind}=7", f"{at + 0.1} settled 9 {lost}"]
+
+
+FAILED = Row("processed", U, 2, 1, 0, is_processed=True)
+
+
+@pytest.mark.parametrize(
+    ("by_state", "expected"),
+    [
+        # Its worker was killed after it had settled, and so its task has failed.
+        (said(5.0, "processed", "failed"), set()),
+        (said(5.0, "claimed", "failed"), {"an end is an end", "failures agree"}),
+        (said(5.0, "processed", "failed")[:1], set()),
+        (said(5.0, "processed", "failed", lost="7"), {"an end is an end", "failures agree"}),
+        (
+            said(5.0, "processed", "failed", token=V),
+            {"an end is an end", "a repeat is recorded"},
+        ),
+    ],
+)
+def test_an_end_is_changed_by_the_state_of_its_own_task_alone(tmp_path: Path, by_state, expected):
+    files = {"w.1": [*GOOD["w.1"], *by_state], "x.1": [*second_run(12.0), *SECOND_END]}
+    assert rules(verdict(tmp_path, files, {7: FAILED})) == expected
+
+
+@pytest.mark.parametrize(
+    ("by_state", "expected"),
+    [
+        (said(11.0, "waiting", "processed"), set()),
+        (said(13.0, "waiting", "processed"), {"a stale settlement is refused"}),
+        (said(11.0, "claimed", "processed"), {"what was released is held no more"}),
+    ],
+)
+def test_a_state_settles_what_waits_as_its_task_has_left_it(tmp_path: Path, by_state, expected):
+    lines = [*GOOD["w.1"][:4], f"3.0 settling 1 {T} failed=7", "3.1 settled 1 -", *by_state]
+    others = second_run(12.0) if by_state[0].startswith("13") else []
+    row = Row("processed", T, 2, 1, 0, is_processed=True)
+    assert rules(verdict(tmp_path, {"w.1": lines, "x.1": others}, {7: row})) == expected
+
+
 CANCELLED = Row("cancelled", None, 1, 0, 0, is_processed=False)
 RELEASED = [f"3.0 settling 1 {T} released=7", "3.1 settled 1 -"]
 
@@ -225,5 +267,5 @@ def test_an_action_is_cancelled_only_while_nobody_holds_it(tmp_path: Path, files
 
 
 def test_the_checker_shares_no_code_with_the_library():
-    for name in ("checker", "history"):
+    for name in ("checker", "endings", "history", "verdict"):
         assert "airflow_claim_dispatch" not in (ROOT / "soak" / f"{name}.py").read_text()

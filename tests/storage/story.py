@@ -16,7 +16,8 @@ from airflow_claim_dispatch.core.draft import Draft, NewAction
 from airflow_claim_dispatch.core.flow import Flow
 from airflow_claim_dispatch.core.settlement import Settlement
 from airflow_claim_dispatch.storage.action_log import ActionLog
-from airflow_claim_dispatch.storage.claiming import Claim, Row, Taken
+from airflow_claim_dispatch.storage.choosing import Row
+from airflow_claim_dispatch.storage.claiming import Claim, Taken
 from airflow_claim_dispatch.storage.leases import Owner
 from airflow_claim_dispatch.storage.transaction import SqlAlchemyTransaction, Transaction
 

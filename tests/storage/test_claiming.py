@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
+from random import Random
 
 import pytest
 from story import (
@@ -47,6 +48,21 @@ def test_the_oldest_go_first_over_all_types(log):
     assert max(row.end_at for row in rows) <= min(
         row.end_at for row in claim(log, "a", "b", owner=Owner("x")).rows
     )
+
+
+@pytest.mark.parametrize("uneven", [1, 3, 40])
+def test_the_oldest_of_many_types_go_first_however_uneven_they_are(log, uneven):
+    """Every type shows a sample of three; ``uneven`` actions of one are older than all others."""
+    types = [f"t{number}" for number in range(20)]
+    random = Random(uneven)  # noqa: S311
+    old = [new("t7", eligible_at=NINE - timedelta(days=1, minutes=n)) for n in range(uneven)]
+    others = [
+        new(random.choice(types), eligible_at=NINE - timedelta(seconds=random.randrange(900)))
+        for _ in range(100)
+    ]
+    log.publish([*old, *others])
+    oldest = execute(log, "SELECT id FROM action_logs ORDER BY end_at, id LIMIT 20")
+    assert ids_of(claim(log, *types, limit=20).rows) == [row[0] for row in oldest]
 
 
 def test_a_type_with_few_due_leaves_its_share_to_others(log):

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import create_engine, make_url
-from story import claim, publish
+from story import claim, execute, publish
 
 from airflow_claim_dispatch.core.draft import Draft
 from airflow_claim_dispatch.core.retention import Retention
@@ -16,7 +16,7 @@ from airflow_claim_dispatch.storage.action_log import ActionLog
 from airflow_claim_dispatch.storage.leases import Owner
 
 PUBLISHER = "GRANT INSERT, SELECT, UPDATE ON action_logs TO {role}"
-PURGER = "GRANT SELECT, UPDATE, DELETE ON action_logs, action_claims TO {role}"
+PURGER = "GRANT SELECT, UPDATE, DELETE ON action_logs, action_claims, action_decisions TO {role}"
 WORKER = "GRANT SELECT, INSERT, UPDATE ON action_logs, action_claims, action_types TO {role}"
 
 
@@ -103,11 +103,19 @@ def test_who_decides_needs_no_ddl_and_deletes_nothing(as_role, postgres_log):
     assert len(desk.decisions()) == 5
 
 
-def test_a_purge_needs_delete_on_two_tables(as_role, postgres_log, clock):
+def test_a_purge_needs_delete_on_three_tables_and_who_decides_it_insert_on_one(
+    as_role, postgres_log, clock
+):
     postgres_log.publish([Draft().type("mail").check()])
     taken = postgres_log.claim_to_run(["mail"], 1, 60, Owner("run"))
     postgres_log.settle(taken.token, [processed(taken.rows[0].id)], close=True)
     clock.tick(days=60)
+    postgres_log.desk.pause("mail", by="ada")
+    clock.tick(days=60)
     log = ActionLog(as_role(PURGER), clock=clock)
-    purged = log.purge(Retention({"*": {"processed": "P30D"}}))
-    assert (purged.actions.total(), purged.leases) == (1, 1)
+    purged = log.purge(Retention({"*": {"processed": "P30D"}, "decisions": "P30D"}))
+    assert (purged.actions.total(), purged.leases, purged.decisions) == (1, 1, 1)
+    postgres_log.desk.pause("sms", by="ada")
+    clock.tick(days=60)
+    execute(postgres_log, "GRANT INSERT ON action_decisions TO limited")
+    assert log.desk.purge(Retention({"decisions": "P30D"}), by="ada").decisions == 1

@@ -214,6 +214,18 @@ def test_a_verdict_on_a_held_job_is_fenced_by_its_token(log, token):
     assert settle(log, second.token, processed(1)) == set()
 
 
+def test_a_verdict_that_was_refused_gives_the_task_nothing_back(log, token, clock):
+    taken = take(log, token)
+    seen = jobs(log)[TASK]
+    log.settle(taken.token, [released(1, NOW, failed=True)], close=True)
+    clock.tick(1)
+    other = claim(log, owner=Owner("us/mails/tuesday/claim/-1"))
+    log.settle(other.token, [released(1, NOW, failed=True)], close=True)
+    clock.tick(1)
+    assert log.settle_jobs([(seen, processed(1))]) == {1}
+    assert standing(log) is None, "released by somebody else"
+
+
 def test_a_verdict_may_be_said_twice(log, token):
     take(log, token)
     seen = jobs(log)[TASK]

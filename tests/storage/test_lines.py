@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from time import monotonic
+
 import pytest
 from sqlalchemy import text
 
@@ -87,3 +89,32 @@ def test_where_there_is_no_psycopg_the_pool_serves(sqlite_log: ActionLog):
     with pytest.raises(LineDown):
         line.transact(claim, None)
     assert sqlite_log.exchange({}, (), claim, line)[1].rows == []
+
+
+def test_a_line_waits_for_the_database_only_where_rows_are_needed(postgres_log: ActionLog):
+
+    line = Line(postgres_log.engine, postgres_log.names)
+
+    def work(tx: Transaction) -> tuple[float, list]:
+        started = monotonic()
+        slow = tx.send("SELECT pg_sleep(0.5)")
+        tx.send("SELECT 1")
+        return monotonic() - started, slow()
+
+    seconds, rows = line.transact(work, None)
+    line.close()
+    assert seconds < 0.5
+    assert len(rows) == 1
+
+
+def test_a_statement_that_nobody_waits_for_fails_its_transaction(postgres_log: ActionLog):
+    line = Line(postgres_log.engine, postgres_log.names)
+
+    def half(tx: Transaction) -> None:
+        tx.rows("INSERT INTO {actions} (type, payload, end_at) VALUES ('mail', '{{}}', {now})")
+        tx.send("SELECT 1 / 0")
+
+    with pytest.raises(LineDown):
+        line.transact(half, None)
+    line.close()
+    assert postgres_log.stats() == []

@@ -10,7 +10,7 @@ import pytest
 from story import CLAIMER, RUNNER, execute, ids_of, publish
 
 from airflow_claim_dispatch.core.settlement import released
-from airflow_claim_dispatch.storage import claiming, leases, retention, settling
+from airflow_claim_dispatch.storage import choosing, claiming, leases, settling, stretches
 from airflow_claim_dispatch.storage.transaction import SqlAlchemyTransaction
 
 SERVED = [f"t{n}" for n in range(20)]
@@ -28,6 +28,7 @@ FILL = """
 PARAMETERS = {
     "types": ("text[]", "'{" + ",".join(SERVED) + "}'"),
     "limit": ("bigint", "1000"),
+    "sample": ("bigint", "101"),
     "token": ("uuid", "'a0000000-0000-0000-0000-000000000000'"),
     "now": ("timestamptz", "'2026-03-01 09:00+00'"),
 }
@@ -50,7 +51,7 @@ def nodes(plan: dict):
 
 
 def plan_of(
-    connection, log, mode: str, template: str = claiming._CLAIM, parameters: dict = PARAMETERS
+    connection, log, mode: str, template: str = choosing.CLAIM, parameters: dict = PARAMETERS
 ) -> list[dict]:
     prepare, run = prepared(log, template, parameters)
     connection.exec_driver_sql(f"SET LOCAL plan_cache_mode = {mode}")
@@ -78,10 +79,11 @@ def assert_reads_only_what_it_claims(plan: list[dict]) -> None:
     scans = [node for node in plan if node.get("Relation Name") == "action_logs"]
     assert not [node for node in scans if node["Node Type"] == "Seq Scan"]
     due = [node for node in scans if node.get("Index Name") == "action_logs_due"]
-    assert [node["Node Type"] for node in due] == ["Index Scan", "Index Scan"]
+    assert [node["Node Type"] for node in due] == ["Index Scan"] * 3
     for node in due:
         # Of 200,000 rows, 120,000 are due and unsupported: none of those is looked at.
-        assert node["Actual Rows"] * node["Actual Loops"] <= len(SERVED) * 1000
+        # The sample shows each type how far to look.
+        assert node["Actual Rows"] * node["Actual Loops"] <= len(SERVED) * 101
         assert node.get("Rows Removed by Filter", 0) == 0
     (locked,) = [node for node in plan if node["Node Type"] == "LockRows"]
     assert locked["Actual Rows"] * locked["Actual Loops"] == 1000
@@ -93,19 +95,26 @@ def test_a_purge_walks_along_the_primary_keys(fresh_log):
     log = fresh_log
     execute(log, FILL)
     execute(log, LEASES)
+    execute(log, DECISIONS)
     for analyzed in (False, True):
         if analyzed:
             execute(log, "ANALYZE action_logs")
             execute(log, "ANALYZE action_claims")
+            execute(log, "ANALYZE action_decisions")
         for mode in ("force_custom_plan", "force_generic_plan"):
             with log.engine.connect() as connection:
-                actions = explained(connection, log, retention._DELETE, STRETCH, mode)
-                leases = explained(connection, log, retention._DELETE_LEASES, LEASE_STRETCH, mode)
+                actions = explained(connection, log, stretches.DELETE_ACTIONS, STRETCH, mode)
+                leases = explained(connection, log, stretches.DELETE_LEASES, LEASE_STRETCH, mode)
+                decisions = explained(
+                    connection, log, stretches.DELETE_DECISIONS, DECISION_STRETCH, mode
+                )
                 connection.rollback()
             assert looked_at(actions, "action_logs", "a") <= 5_000
-            assert looked_at(leases, "action_claims", "c") <= 100
+            assert looked_at(leases, "action_claims", "r") <= 100
             # A lease's actions are looked up until one is found.
             assert looked_at(leases, "action_logs", "a") <= 100 * 100
+            assert looked_at(decisions, "action_decisions", "r") <= 100
+            assert looked_at(decisions, "action_logs", "a") <= 100 * 100
 
 
 LEASES = """
@@ -115,6 +124,13 @@ LEASES = """
     SELECT lpad(to_hex(g), 32, '0')::uuid, 'run', g::text, 1,
            ARRAY(SELECT i FROM generate_series(g * 100, g * 100 + 99) i),
            '{}', '2026-01-01', '2026-01-01', '2026-01-01'
+      FROM generate_series(1, 2000) g
+"""
+
+DECISIONS = """
+    INSERT INTO action_decisions (decided_at, decided_by, verb, target, changed, action_ids)
+    SELECT '2025-01-01', 'ada', 'cancel', '{}', 100,
+           ARRAY(SELECT i FROM generate_series(g * 100, g * 100 + 99) i)
       FROM generate_series(1, 2000) g
 """
 
@@ -129,7 +145,13 @@ STRETCH = {
 LEASE_STRETCH = {
     "after": ("uuid", f"'{1000:032x}'"),
     "last": ("uuid", f"'{1100:032x}'"),
-    "closed_before": ("timestamptz", "'2026-03-01'"),
+    "before": ("timestamptz", "'2026-03-01'"),
+    "document": ("text", "'[]'"),
+}
+DECISION_STRETCH = {
+    "after": ("bigint", "1000"),
+    "last": ("bigint", "1100"),
+    "before": ("timestamptz", "'2026-03-01'"),
     "document": ("text", "'[]'"),
 }
 

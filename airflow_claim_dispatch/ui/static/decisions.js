@@ -69,7 +69,11 @@ const Table = ({ decisions, zone }) =>
             h(Chakra.Table.Cell, null, h(Time, { time: decision.decided_at, zone, both: true })),
             h(Chakra.Table.Cell, null, decision.decided_by),
             h(Chakra.Table.Cell, { whiteSpace: "nowrap" }, what(decision)),
-            h(Chakra.Table.Cell, { overflowWrap: "anywhere" }, h(About, { decision })),
+            h(
+              Chakra.Table.Cell,
+              { minW: "12rem", whiteSpace: "normal", overflowWrap: "anywhere" },
+              h(About, { decision }),
+            ),
           ),
         ),
       ),
@@ -89,8 +93,14 @@ const About = ({ decision: { target, action_ids: ids } }) =>
 /** `types: email.welcome; states: dead` */
 const filter = ({ ids, ...target }) =>
   [...Object.entries(target), ...(ids ? [["ids", ids]] : [])]
-    .map(([name, value]) => `${name.replace("_", " ")}: ${[value].flat().join(", ")}`)
+    .map(([name, value]) => `${name.replace("_", " ")}: ${listed(value)}`)
     .join("; ");
+
+/** A retention is an object; all else are values and lists of them. */
+const listed = (value) =>
+  Object.prototype.toString.call(value) === "[object Object]"
+    ? JSON.stringify(value)
+    : [value].flat().join(", ");
 
 /** The decisions about one action. */
 export const Trail = ({ decisions, zone }) =>

@@ -139,7 +139,7 @@ const Order = ({ value, choose }) =>
     ),
   );
 
-const Field = ({ label, children }) =>
+export const Field = ({ label, children }) =>
   h(
     Chakra.Field.Root,
     { gap: 1 },

@@ -3,6 +3,7 @@ import { Chakra, h, useState } from "./react.js";
 import { useAnswer } from "./api.js";
 import { sum } from "./chart.js";
 import { PauseDialog } from "./pause.js";
+import { PurgeButton } from "./purge.js";
 import { Answer, Callout, Loading, Nothing } from "./notices.js";
 import { Amount, COUNTED, Types } from "./types.js";
 import { STATES, To } from "./words.js";
@@ -23,6 +24,7 @@ export function Overview({ user, zone }) {
             h(Totals, { types: log.types }),
             h(Warnings, { log }),
             h(Types, { log, user, zone, ask }),
+            user.may_decide && h(PurgeButton, { done: answer.again }),
           )
         : h(Nothing, { title: "The log is empty" }, "Publish an action, and it shows up here."),
     ),

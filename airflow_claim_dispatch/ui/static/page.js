@@ -3,16 +3,20 @@ import { Chakra, h, RouterLink, useSearchParams } from "./react.js";
 import { useAnswer } from "./api.js";
 import { Action } from "./action.js";
 import { Decisions } from "./decisions.js";
+import { Doctor } from "./doctor.js";
 import { List } from "./list.js";
 import { Answer } from "./notices.js";
 import { Overview } from "./overview.js";
+import { Plan } from "./plan.js";
 import { useZone } from "./times.js";
 import { place } from "./words.js";
 
 const VIEWS = {
   overview: ["Overview", Overview],
   actions: ["Actions", List],
+  plan: ["Plan", Plan],
   decisions: ["Decisions", Decisions],
+  doctor: ["Doctor", Doctor],
 };
 
 export function Page() {
@@ -54,7 +58,7 @@ const Header = ({ user, view }) =>
     ),
     h(
       Chakra.HStack,
-      { as: "nav", "aria-label": "Views", gap: 1 },
+      { as: "nav", "aria-label": "Views", gap: 1, wrap: "wrap" },
       Object.entries(VIEWS).map(([name, [label]]) =>
         h(
           Chakra.Button,
