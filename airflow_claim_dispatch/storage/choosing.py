@@ -149,7 +149,7 @@ class Row(NamedTuple):
     expiries: int
 
 
-in_order = itemgetter(Row._fields.index("end_at"), Row._fields.index("id"))
+_order = itemgetter(Row._fields.index("end_at"), Row._fields.index("id"))
 
 
 def pending_types(tx: Transaction) -> list[str]:
@@ -180,7 +180,7 @@ def claim_unlocked(
         rows = fetch(tx, first, limit=limit, sample=sample, **parameters)
     if missing := limit - len(rows):
         rows += fetch(tx, rest, limit=missing, **parameters)
-    return sorted(rows, key=in_order)
+    return sorted(rows, key=_order)
 
 
 def claim_oldest(tx: Transaction, types: Collection[str], limit: int, token: str) -> list[Row]:
@@ -207,4 +207,4 @@ def claim_ids(tx: Transaction, ids: Sequence[int], token: str) -> list[Row]:
 def fetch(tx: Transaction, template: str, **parameters: Any) -> list[Row]:
     """Run a claiming statement and return what it claimed, the oldest first."""
     rows = map(Row._make, tx.rows(template, **parameters))
-    return sorted(rows, key=in_order)  # RETURNING has no order
+    return sorted(rows, key=_order)  # RETURNING has no order

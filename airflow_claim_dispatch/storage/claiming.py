@@ -13,7 +13,6 @@ from airflow_claim_dispatch.storage.choosing import (
     claim_oldest,
     claim_unlocked,
     fetch,
-    in_order,
 )
 from airflow_claim_dispatch.storage.dialects import POSTGRES
 from airflow_claim_dispatch.storage.leases import Owner
@@ -157,11 +156,12 @@ def _claim_due(
     rows = claim_unlocked(tx, types, limit, token, lows)
     if not rows and (portions := limits.portions(tx, types, limit)):
         return rationing.claim(tx, portions, limit, token)
-    if marks is not None and lows and len(rows) < limit:
+    if lows and marks is not None and not rows:
         # What lies behind the marks has waited for this.
-        rows += claim_unlocked(tx, types, limit - len(rows), token, marks.sweep())
-        rows.sort(key=in_order)
-    if marks is not None:
+        rows = claim_unlocked(tx, types, limit, token, marks.forget())
+    if marks is not None and len(rows) < limit:
+        marks.forget()
+    elif marks is not None:
         marks.move(rows)
     return rows
 

@@ -2,7 +2,8 @@
 
 The rows that it holds, and the dead versions of those that it has settled, lie at the front of the
 index of due actions. As long as claims come back full, the next one begins where the last ended.
-What lies behind a mark (published late, freed, retrying) is found by a sweep.
+What lies behind a mark (published late, freed, retrying) is found by a sweep, and by the claim
+after one that did not come back full.
 """
 
 from __future__ import annotations
@@ -32,12 +33,14 @@ class Marks:
 
     def lows(self) -> dict[str, str]:
         """Return where the next claim of each type begins; nothing if it is to look everywhere."""
-        return self.sweep() if self.sweeps else self._lows
+        if self.sweeps:
+            self._swept_at = monotonic()
+            return self.forget()
+        return self._lows
 
-    def sweep(self) -> dict[str, str]:
-        """Forget all marks, and return the same."""
+    def forget(self) -> dict[str, str]:
+        """Look everywhere next, and return the marks that then remain."""
         self._lows = {}
-        self._swept_at = monotonic()
         return self._lows
 
     def move(self, rows: Iterable[Row]) -> None:

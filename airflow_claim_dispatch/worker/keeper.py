@@ -49,11 +49,13 @@ class Ask:
     :param claim: makes the claim; called on a thread of the keeper's.
     :param limit: how many actions ``claim`` asks for.
     :param ended: leases that end in the same transaction.
+    :param is_ahead: whether the caller has something to do meanwhile.
     """
 
     claim: Callable[[Transaction], Taken]
     limit: int
     ended: tuple[str, ...]
+    is_ahead: bool
     begun: threading.Event = field(default_factory=threading.Event)
 
 
@@ -139,6 +141,8 @@ class Keeper:
         In the same transaction the results so far are written, and the leases that have ended end.
         """
         self._inbox.put(lambda: self._exchange(ask))
+        if not ask.is_ahead:
+            return
         # Else a caller that computes would keep the interpreter to itself for a while, and the
         # database, which could work meanwhile, would hear of it only then.
         ask.begun.wait(sys.getswitchinterval())
@@ -173,10 +177,11 @@ class Keeper:
         results, self._results = self._results, defaultdict(list)
         if self._lanes is None:
             self._lanes = Lanes(self._log)
-        self._lanes.start(lambda line: self._exchange_on(line, ask, results))
+        run = self._lanes.start if ask.is_ahead else self._lanes.run  # at once: it is waited for
+        run(lambda line: self._exchange_on(line, ask, results))
 
     def _exchange_on(self, line: Line, ask: Ask, results: dict[str, list[Settlement]]) -> None:
-        """On a thread of the lanes'."""
+        """Perhaps on a thread of the lanes'."""
         ask.begun.set()
         since = monotonic()
         try:

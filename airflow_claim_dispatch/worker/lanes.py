@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from queue import SimpleQueue
+from queue import LifoQueue
 from typing import TYPE_CHECKING
 
 from airflow_claim_dispatch.storage.dialects import POSTGRES
@@ -21,7 +21,7 @@ class Lanes:
         number = lanes_of(action_log)
         self._pool = ThreadPoolExecutor(number, thread_name_prefix="claim-lane")
         self._lines = [Line(action_log.engine, action_log.names) for _ in range(number)]
-        self._free: SimpleQueue[Line] = SimpleQueue()
+        self._free: LifoQueue[Line] = LifoQueue()
         for line in self._lines:
             self._free.put(line)
         self._under_way: list[Future[None]] = []
@@ -29,7 +29,7 @@ class Lanes:
     def start(self, work: Callable[[Line], None]) -> None:
         """Run ``work``, which raises nothing, as soon as a lane is free."""
         self._under_way = [future for future in self._under_way if not future.done()]
-        self._under_way.append(self._pool.submit(self._run, work))
+        self._under_way.append(self._pool.submit(self.run, work))
 
     def wait(self) -> None:
         """Wait until all that was started has ended."""
@@ -41,7 +41,8 @@ class Lanes:
         for line in self._lines:
             line.close()
 
-    def _run(self, work: Callable[[Line], None]) -> None:
+    def run(self, work: Callable[[Line], None]) -> None:
+        """Run ``work`` here, as soon as a line is free."""
         line = self._free.get()
         try:
             work(line)

@@ -111,7 +111,7 @@ class Resident(BatchRun):
         with self._bell, self._keeper, self._stoppable():
             while not self._stopped and monotonic() < end:
                 if not self._asking:
-                    self._ask()
+                    self._ask(is_ahead=False)
                 taken = self._next_batch()
                 if taken is None:
                     self._rest()
@@ -128,8 +128,9 @@ class Resident(BatchRun):
             self._release_arrived()
         return self._keeper.tally
 
-    def _ask(self) -> None:
-        ask = Ask(partial(self._claim, self._amount), self._amount, tuple(self._ended))
+    def _ask(self, *, is_ahead: bool) -> None:
+        claim = partial(self._claim, self._amount)
+        ask = Ask(claim, self._amount, tuple(self._ended), is_ahead)
         self._ended.clear()
         self._asking.append(ask)
         self._keeper.ask(ask)
@@ -184,7 +185,7 @@ class Resident(BatchRun):
     def _ask_ahead(self) -> None:
         ahead = self._most_ahead if self._is_faster else 1
         while len(self._asking) < ahead and not self._stopped:
-            self._ask()
+            self._ask(is_ahead=True)
 
     def _sleep(self, end: float) -> None:
         """Until something is due, somebody rings, or the time is up."""
