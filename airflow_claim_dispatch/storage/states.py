@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from airflow_claim_dispatch.core.errors import InvalidFilter
 from airflow_claim_dispatch.core.payload import is_storable
+from airflow_claim_dispatch.core.times import EARLIEST, LATEST
 from airflow_claim_dispatch.storage.answers import Answer
 from airflow_claim_dispatch.storage.dialects import Dialect
 
@@ -72,6 +73,8 @@ class Filter(Answer):
         for moment in (self.end_from, self.end_until):
             if moment is not None and moment.utcoffset() is None:
                 raise InvalidFilter(f"{moment.isoformat()} has no time zone: add one")
+            if moment is not None and not EARLIEST <= moment < LATEST:
+                raise InvalidFilter(f"{moment.isoformat()} is beyond the years 1900 to 8999")
         for id_ in self.ids or ():
             if type(id_) is not int or not -_LARGEST_ID <= id_ < _LARGEST_ID:
                 raise InvalidFilter(f"{id_!r} is no id of an action")

@@ -222,6 +222,8 @@ def test_claimed_actions_are_found_among_many_leases(log, monkeypatch):
         ({"key": "\ud800"}, "no text that an action can hold"),
         ({"text": 5}, "no text that an action can hold"),
         ({"end_from": datetime.fromisoformat("2026-01-01")}, "no time zone"),
+        ({"end_from": datetime.fromisoformat("9999-12-31T23:59:59-14:00")}, "is beyond the years"),
+        ({"end_until": datetime.fromisoformat("0001-01-01T00:00:00+14:00")}, "is beyond the years"),
         ({"ids": ["1; DROP TABLE action_logs"]}, "is no id"),
         ({"ids": [True]}, "is no id"),
         ({"ids": [2**63]}, "is no id"),
