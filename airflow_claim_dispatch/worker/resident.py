@@ -118,7 +118,7 @@ class Resident(BatchRun):
                 elif taken.amount:
                     self._run_batch(taken, is_last=monotonic() >= end)
                 elif self._asking or self._ended:
-                    pass  # a limit was full with what has ended meanwhile: ask again
+                    pass  # more is on its way, or a limit was full with what has ended meanwhile
                 elif drains:
                     break
                 else:

@@ -71,12 +71,14 @@ def test_what_a_line_was_cut_in_runs_on_the_pool_and_then_on_a_new_line(postgres
     assert first not in (pooled, second)
 
 
-def test_a_statement_that_fails_undoes_its_transaction(postgres_log: ActionLog):
+@pytest.mark.parametrize("run", ["rows", "send"])
+def test_a_statement_that_fails_undoes_its_transaction(postgres_log: ActionLog, run: str):
+    """Also if nobody waits for it."""
     line = Line(postgres_log.engine, postgres_log.names)
 
     def half(tx: Transaction) -> None:
         tx.rows("INSERT INTO {actions} (type, payload, end_at) VALUES ('mail', '{{}}', {now})")
-        tx.rows("SELECT 1 / 0")
+        getattr(tx, run)("SELECT 1 / 0")
 
     with pytest.raises(LineDown):
         line.transact(half, None)
@@ -92,7 +94,6 @@ def test_where_there_is_no_psycopg_the_pool_serves(sqlite_log: ActionLog):
 
 
 def test_a_line_waits_for_the_database_only_where_rows_are_needed(postgres_log: ActionLog):
-
     line = Line(postgres_log.engine, postgres_log.names)
 
     def work(tx: Transaction) -> tuple[float, list]:
@@ -105,16 +106,3 @@ def test_a_line_waits_for_the_database_only_where_rows_are_needed(postgres_log: 
     line.close()
     assert seconds < 0.5
     assert len(rows) == 1
-
-
-def test_a_statement_that_nobody_waits_for_fails_its_transaction(postgres_log: ActionLog):
-    line = Line(postgres_log.engine, postgres_log.names)
-
-    def half(tx: Transaction) -> None:
-        tx.rows("INSERT INTO {actions} (type, payload, end_at) VALUES ('mail', '{{}}', {now})")
-        tx.send("SELECT 1 / 0")
-
-    with pytest.raises(LineDown):
-        line.transact(half, None)
-    line.close()
-    assert postgres_log.stats() == []

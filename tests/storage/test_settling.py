@@ -11,6 +11,7 @@ from story import (
     claim,
     claim_and_take,
     execute,
+    open_leases,
     publish,
     settle,
     stored,
@@ -187,3 +188,14 @@ def test_what_another_holds_is_not_deleted(log, clock):
     clock.tick(61)
     log.claim_to_run(["mail"], 1, 60, CLAIMER)
     assert log.settle(late.token, [processed(id_, keep=False)]) == {id_}
+
+
+def test_a_lease_whose_action_is_settled_twice_still_holds_the_other_one(log):
+    """Closed, what it holds would never be found again."""
+    publish(log, 2)
+    taken = claim_and_take(log)
+    first, second = (row.id for row in taken.rows)
+    log.settle(taken.token, [processed(first), processed(first)], close=True)
+    assert len(open_leases(log)) == 2  # with the claim that it was taken from
+    log.settle(taken.token, [processed(second)], close=True)
+    assert len(open_leases(log)) == 1
