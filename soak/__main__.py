@@ -63,6 +63,7 @@ def _soak(
         next_at = started + pause
         while (now := time.monotonic()) < started + seconds:
             crew.look_after()
+            chaos.watch_the_clock()
             if now >= next_at:
                 next(happenings)()
                 next_at = time.monotonic() + random.uniform(0.5, 1) * pause  # noqa: S311

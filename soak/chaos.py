@@ -18,6 +18,9 @@ from demo.ports import free_port
 from soak.effects import Effects
 from soak.server import CrashablePostgres
 
+#: Seconds by which a clock is only slewed, not set.
+_SLEWED = 0.02
+
 #: How often each happens, of all.
 _SHARES = {"kill": 5, "cut": 3, "delay": 3, "restart": 2, "snapshot": 1}
 
@@ -73,6 +76,7 @@ class Chaos:
         self._postgres = postgres
         self._effects = effects
         self._snapshots: list[threading.Thread] = []
+        self._clock = _set_to()
         self.port = free_port()
         self._proxy = subprocess.Popen(  # noqa: S603  our own module
             [sys.executable, "-m", "soak.proxy", str(self.port), str(postgres.port)],
@@ -97,6 +101,12 @@ class Chaos:
             random.shuffle(rest)
             for name in [*once, *rest]:
                 yield lambda name=name: self._happen(name, does[name])  # type: ignore[misc]
+
+    def watch_the_clock(self) -> None:
+        """Note if somebody else has set the clock by which the database ends leases."""
+        was, self._clock = self._clock, _set_to()
+        if abs(self._clock - was) > _SLEWED:
+            self._effects.say("chaos", "clock")
 
     def _happen(self, name: str, do: Callable[[], None]) -> None:
         self._effects.say("chaos", name)
@@ -126,3 +136,8 @@ class Chaos:
         self._proxy.wait(10)
         for thread in self._snapshots:
             thread.join(10)
+
+
+def _set_to() -> float:
+    """Return the time of day at which the clock that nobody sets began."""
+    return time.time() - time.monotonic()

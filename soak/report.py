@@ -15,7 +15,7 @@ _WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 860, 340, 70, 20, 60
 _COLOURS = {"published": "#8a8f98", "ended": "#1f6feb"}
 _MARKS = {
     "kill": "#d1242f", "restart": "#8250df", "cut": "#bf8700", "delay": "#9a6700",
-    "snapshot": "#57ab5a",
+    "snapshot": "#57ab5a", "clock": "#e85aad",
 }  # fmt: skip
 
 

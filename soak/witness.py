@@ -99,13 +99,27 @@ class Witness(ActionLog):
         claim: Callable[[Transaction], Taken],
         line: Line | None = None,
     ) -> tuple[dict[str, set[int]], Taken]:
-        """Settle and claim for the resident; say all of it."""
+        """Settle and claim for the resident; say all of it, and again if it is tried again.
+
+        A line whose answer was lost may have written what the second try then finds gone.
+        """
         asked = monotonic()
-        calls = {token: self._settling(token, each) for token, each in results.items()}
-        lost, taken = super().exchange(results, ended, claim, line)
+        calls: dict[str, int] = {}
+        tries = count()
+
+        def trying(tx: Transaction) -> Taken:
+            if next(tries):
+                calls.update(self._settling_all(results))
+            return claim(tx)
+
+        calls.update(self._settling_all(results))
+        lost, taken = super().exchange(results, ended, trying, line)
         for token, call in calls.items():
             self._effects.say("settled", call, ids(sorted(lost[token])))
         return lost, self._got(taken, asked + self.resident_lease, self.resident)
+
+    def _settling_all(self, results: Mapping[str, Sequence[Settlement]]) -> dict[str, int]:
+        return {token: self._settling(token, each) for token, each in results.items()}
 
     def _verdict(self, job: Job, settlement: Settlement) -> int:
         call = next(self._calls)

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from xml.dom import minidom
 
 import pytest
 
+from airflow_claim_dispatch.core.draft import Draft
+from airflow_claim_dispatch.core.settlement import released
+from airflow_claim_dispatch.storage.action_log import ActionLog
+from airflow_claim_dispatch.storage.claiming import Taken
+from airflow_claim_dispatch.storage.leases import Owner
+from airflow_claim_dispatch.storage.lines import Line, LineDown
 from soak.checker import judge
+from soak.effects import Effects
 from soak.history import read
 from soak.verdict import Row, Verdict
+from soak.witness import Witness
 
 ROOT = Path(__file__).parents[2]
 
@@ -264,6 +274,36 @@ def test_what_was_cancelled_though_it_had_ended_is_found(tmp_path: Path):
 )
 def test_an_action_is_cancelled_only_while_nobody_holds_it(tmp_path: Path, files, expected):
     assert rules(verdict(tmp_path, files, {7: CANCELLED})) == expected
+
+
+class ForgetfulLine(Line):
+    """Commits, and loses the answer."""
+
+    def transact(self, work: Any, now: Any) -> Any:
+        super().transact(work, now)
+        raise LineDown
+
+
+def test_what_a_lost_answer_had_written_is_no_violation(tmp_path: Path, postgres_log: ActionLog):
+    """A failure that a line has written is gone for the second try, which is told it was lost."""
+    owner = Owner("w.1")
+    witness = Witness(
+        postgres_log.engine.url.render_as_string(hide_password=False),
+        Effects(tmp_path, "w.1"),
+        owner,
+        60.0,
+    )
+    (receipt,) = witness.publish([Draft().type("flaky").check()])
+    taken = witness.claim_to_run(["flaky"], 1, 60.0, owner)
+    failed = released(receipt.id, timedelta(hours=1), failed=True)
+    line = ForgetfulLine(witness.engine, witness.names)
+    lost, _ = witness.exchange({taken.token: [failed]}, (), lambda _: Taken(taken.token, []), line)
+    assert lost == {taken.token: {receipt.id}}
+    line.close()
+    witness.engine.dispose()
+    row = Row(None, None, 1, 1, 0, is_processed=False)
+    judged = verdict(tmp_path, {}, {receipt.id: row}, {})
+    assert rules(judged) == {"everything ends"}
 
 
 def test_the_checker_shares_no_code_with_the_library():
