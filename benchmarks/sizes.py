@@ -53,7 +53,7 @@ FULL = Sizes(
     imports=15,
     waits=100,
     later_waits=40,
-    airflow_waits=8,
+    airflow_waits=20,
     mapped=300,
     dispatched=10_000,
 )
