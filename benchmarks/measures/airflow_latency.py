@@ -1,7 +1,8 @@
 """From due to claimed, and on to a mapped task, beside the same DAG with a bare trigger.
 
 The bare triggers know when something is due and fire at that instant; their claim does nothing. So
-what remains is what Airflow takes for a trigger, a DAG run and a task.
+what remains is what Airflow takes for a trigger, a DAG run and a task. Both are due at the same
+instant: where it falls in the scheduler's beat, of a second, makes more than both of them together.
 """
 
 from __future__ import annotations
@@ -53,17 +54,16 @@ def measure(server: Server, sizes: Sizes) -> Outcome:
         }
         with Airflow(folder, metadata, _DAGS, environment) as airflow:
             due = _Due(airflow, log, folder)
-            shapes = [f"{who}-{shape}" for shape in _SHAPES for who in ("ours", "floor")]
-            for shape in shapes:
+            for shape in _SHAPES:
                 due.start(shape)
-            contestants = {shape: lambda shape=shape: due.turn(shape) for shape in shapes}
+            contestants = {shape: lambda shape=shape: due.turn(shape) for shape in _SHAPES}
             latencies = in_turns(contestants, sizes.airflow_waits)
     log.engine.dispose()
     return Outcome([_row(shape, step, latencies) for shape in _SHAPES for step in _STEPS])
 
 
 class _Due:
-    """Makes something due for a DAG, and sees when that is claimed and when it starts."""
+    """Makes something due for two DAGs, and sees when that is claimed and when it starts."""
 
     def __init__(self, airflow: Airflow, log: ActionLog, folder: Path) -> None:
         self._airflow = airflow
@@ -73,21 +73,27 @@ class _Due:
         self._moments = random.Random(1)  # noqa: S311  the same moments in every run
 
     def start(self, shape: str) -> None:
-        dag_id = shape.replace("-", "_")
-        self._airflow.rest.wait_for_dag(dag_id)
-        self._airflow.rest.pause(dag_id, paused=False)
+        for name in _names(shape):
+            dag_id = name.replace("-", "_")
+            self._airflow.rest.wait_for_dag(dag_id)
+            self._airflow.rest.pause(dag_id, paused=False)
 
-    def turn(self, shape: str) -> dict[str, float]:
-        """Return the seconds from due to each step."""
-        self._wait_until_idle(shape)
+    def turn(self, shape: str) -> dict[str, dict[str, float]]:
+        """Return the seconds from due to each step, ours and the floor's."""
+        ours, floor = _names(shape)
+        for name in (ours, floor):
+            self._wait_until_idle(name)
+        sleep(self._moments.uniform(0.5, 1.5))  # at any moment of the scheduler's loop
         number = next(_numbers)
         due = time() + self._moments.uniform(*_AHEAD)
-        notes.schedule(shape, number, due, self._folder)
-        if shape.startswith("ours"):
-            moment = datetime.fromtimestamp(due, timezone.utc)
-            self._publisher.quick(shape, moment, {"number": number}, idempotency=str(number))
-        started = self._wait_for_start(shape, number)
-        return {"claimed": self._claimed(shape, number) - due, "started": started - due}
+        notes.schedule(floor, number, due, self._folder)
+        moment = datetime.fromtimestamp(due, timezone.utc)
+        self._publisher.quick(ours, moment, {"number": number}, idempotency=str(number))
+        started = {name: self._wait_for_start(name, number) for name in (ours, floor)}
+        return {
+            name.split("-")[0]: {"claimed": self._claimed(name, number) - due, "started": at - due}
+            for name, at in started.items()
+        }
 
     def _wait_until_idle(self, shape: str) -> None:
         """Until nothing of the last turn runs, and a sensor waits in the triggerer again."""
@@ -95,7 +101,6 @@ class _Due:
         while not self._is_idle(dag_id, sensor=shape.endswith("sensor")):
             self._check(f"{dag_id} does not come to rest", deadline)
             sleep(0.5)
-        sleep(self._moments.uniform(0.5, 1.5))  # at any moment of the scheduler's loop
 
     def _is_idle(self, dag_id: str, *, sensor: bool) -> bool:
         runs = self._airflow.rest.runs(dag_id)
@@ -132,10 +137,12 @@ class _Due:
             raise ProcessError(f"{complaint}\n{self._airflow.tails()}")
 
 
-def _row(shape: str, step: str, latencies: Mapping[str, list[dict[str, float]]]) -> Row:
-    ours, floor = (
-        [turn[step] for turn in latencies[f"{who}-{shape}"]] for who in ("ours", "floor")
-    )
+def _names(shape: str) -> tuple[str, str]:
+    return f"ours-{shape}", f"floor-{shape}"
+
+
+def _row(shape: str, step: str, latencies: Mapping[str, list[dict[str, dict[str, float]]]]) -> Row:
+    ours, floor = ([turn[who][step] for turn in latencies[shape]] for who in ("ours", "floor"))
     figures = f"{median(ours):.2f} s and {median(floor):.2f} s"
     name = f"{_STEPS[step]}, {_SHAPES[shape]}"
     return Row(name, "a bare trigger", Goal(at_most=1.15), Ratio.of(ours, floor), figures)
