@@ -16,6 +16,9 @@ from airflow_claim_dispatch.core.action import Action
 from airflow_claim_dispatch.decorators import processor
 from airflow_claim_dispatch.publisher import Publisher
 
+# Airflow's BashOperator left the pipe of its process open, up to the standard provider 1.12.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed file <_io.BufferedReader:ResourceWarning")
+
 SECRET = "hunter-two-hunter-two"  # noqa: S105
 
 HOSTILE = [
