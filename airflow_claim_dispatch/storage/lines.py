@@ -42,11 +42,17 @@ class Line:
         try:
             if self._connection is None:
                 self._connection = self._open()
-            with self._connection.pipeline() as pipeline, self._connection.transaction():
-                return work(PsycopgTransaction(self._connection, self._names, now, pipeline))
-        except (psycopg.Error, SQLAlchemyError) as error:
-            self.close()
-            raise LineDown from error
+            with self._connection.pipeline() as pipeline:
+                # connection.transaction() would wait here for BEGIN, and once more before COMMIT.
+                self._connection.execute("BEGIN")
+                done = work(PsycopgTransaction(self._connection, self._names, now, pipeline))
+                self._connection.execute("COMMIT")
+            return done
+        except BaseException as error:
+            self.close()  # and with it, the transaction
+            if isinstance(error, (psycopg.Error, SQLAlchemyError)):
+                raise LineDown from error
+            raise
 
     def close(self) -> None:
         """Hang up; the next transaction opens another connection."""

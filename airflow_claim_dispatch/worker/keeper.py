@@ -194,7 +194,8 @@ class Keeper:
         for token in ask.ended:
             self._held.pop(token, None)
         for batch in taken.claims:
-            self.hold(batch.token, since)
+            if batch.rows:  # else no lease was opened
+                self.hold(batch.token, since)
         self._inbox.put(lambda: self._written(results, lost))
         self.arrived.put((ask, taken))
 

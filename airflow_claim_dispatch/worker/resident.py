@@ -202,6 +202,8 @@ class Resident(BatchRun):
         elif not self._bell.hears:
             seconds = min(seconds, _POLL_SECONDS)
         self._bell.wait(min(since + seconds, end) - monotonic())
+        # The claim that came back empty has looked everywhere: who is woken need not sweep first.
+        self._marks = Marks()
 
     def _look(self, tx: Transaction) -> tuple[Outlook, float]:
         """Look what is due, and note the time before the commit costs some."""

@@ -86,6 +86,20 @@ def test_a_statement_that_fails_undoes_its_transaction(postgres_log: ActionLog, 
     assert postgres_log.stats() == []
 
 
+def test_an_error_that_is_not_the_databases_undoes_its_transaction_too(postgres_log: ActionLog):
+    line = Line(postgres_log.engine, postgres_log.names)
+
+    def half(tx: Transaction) -> None:
+        tx.rows("INSERT INTO {actions} (type, payload, end_at) VALUES ('mail', '{{}}', {now})")
+        raise ValueError
+
+    with pytest.raises(ValueError):  # noqa: PT011  that very one
+        line.transact(half, None)
+    assert line.transact(lambda tx: tx.rows("SELECT 1"), None) == [(1,)]
+    line.close()
+    assert postgres_log.stats() == []
+
+
 def test_where_there_is_no_psycopg_the_pool_serves(sqlite_log: ActionLog):
     line = Line(sqlite_log.engine, sqlite_log.names)
     with pytest.raises(LineDown):

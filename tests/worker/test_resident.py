@@ -319,6 +319,33 @@ def test_what_lies_behind_a_low_water_mark_is_swept_up(postgres_log: ActionLog):
     assert claim(10) == [22]
 
 
+def test_a_claim_that_came_back_empty_leaves_no_lease_to_renew(live: ActionLog, caplog):
+    resident_of(live, send, lease=0.3).stay(0.5)
+    assert "Lost the lease" not in caplog.text
+
+
+def test_whoever_is_woken_claims_before_it_sweeps(live: ActionLog, monkeypatch):
+    """An empty claim has looked everywhere just before it slept."""
+    monkeypatch.setattr("airflow_claim_dispatch.storage.marks.SWEEP_SECONDS", 0.1)
+    steps: list[str] = []
+    for name, module in (("reclaim", claiming.leases), ("_claim_due", claiming)):
+        step = getattr(module, name)
+        monkeypatch.setattr(
+            module, name, lambda *a, step=step, name=name: steps.append(name) or step(*a)
+        )
+    resident = resident_of(live, send)
+    thread = staying(resident)
+    try:
+        eventually(lambda: "reclaim" in steps and resident._marks.sweeps)
+        steps.clear()
+        publish(live, 1)
+        eventually(lambda: rows(live, "outcome") == ["processed"])
+    finally:
+        resident.stop()
+        thread.join(10)
+    assert steps[0] == "_claim_due"
+
+
 def test_a_limit_that_its_own_batch_fills_holds_it_up_no_longer_than_that_batch(log: ActionLog):
     running, most = set(), []
 
