@@ -98,6 +98,7 @@ class Witness(ActionLog):
         ended: Collection[str],
         claim: Callable[[Transaction], Taken],
         line: Line | None = None,
+        claim_at_once: Callable[[Transaction], Taken | None] | None = None,
     ) -> tuple[dict[str, set[int]], Taken]:
         """Settle and claim for the resident; say all of it, and again if it is tried again.
 
@@ -113,7 +114,7 @@ class Witness(ActionLog):
             return claim(tx)
 
         calls.update(self._settling_all(results))
-        lost, taken = super().exchange(results, ended, trying, line)
+        lost, taken = super().exchange(results, ended, trying, line, claim_at_once)
         for token, call in calls.items():
             self._effects.say("settled", call, ids(sorted(lost[token])))
         return lost, self._got(taken, asked + self.resident_lease, self.resident)

@@ -190,11 +190,17 @@ class ActionLog:
         ended: Collection[str],
         claim: Callable[[Transaction], Taken],
         line: Line | None = None,
+        claim_at_once: Callable[[Transaction], Taken | None] | None = None,
     ) -> tuple[dict[str, set[int]], Taken]:
         """Write ``results`` by token, end the leases ``ended`` and claim, in one transaction.
 
-        Returns the ids that were lost, by token, and what ``claim`` got.
+        Where there is nothing to write, ``claim_at_once`` is tried first: one statement on the
+        ``line``. Returns the ids that were lost, by token, and what was claimed.
         """
+        if claim_at_once is not None and line is not None and not results and not ended:
+            with suppress(LineDown):
+                if taken := line.transact_at_once(claim_at_once, self._now()):
+                    return {}, taken
 
         def exchange(tx: Transaction) -> tuple[dict[str, set[int]], Taken]:
             writing = {token: settling.begin(tx, token, each) for token, each in results.items()}

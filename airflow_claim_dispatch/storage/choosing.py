@@ -9,6 +9,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from airflow_claim_dispatch.storage import limits
+from airflow_claim_dispatch.storage.leases import OPEN_FOR_CLAIMED, Owner
 from airflow_claim_dispatch.storage.transaction import Transaction
 
 DUE = (
@@ -110,6 +111,15 @@ def _beyond_marks(claim: str) -> str:
 
 _CLAIM_BEYOND, _CLAIM_REST_BEYOND = map(_beyond_marks, (CLAIM, _CLAIM_REST))
 
+
+def _with_lease(claim: str) -> str:
+    """Return a claim that opens its run lease itself; it leaves alone what has to run alone."""
+    sound = claim.replace(DUE, f"{DUE} AND a.expiries = 0")
+    return f"WITH claimed AS ({sound}), leased AS ({OPEN_FOR_CLAIMED}) SELECT * FROM claimed"
+
+
+CLAIM_WITH_LEASE, CLAIM_REST_WITH_LEASE = map(_with_lease, (CLAIM, _CLAIM_REST))
+
 _DUE_OF_TYPE = f"""
     SELECT a.end_at, a.id FROM {{actions}} a WHERE a.type = :type AND {DUE}
      ORDER BY a.end_at, a.id LIMIT :limit
@@ -176,11 +186,31 @@ def claim_unlocked(
         parameters["lows"] = [lows.get(type_, "-infinity") for type_ in types]
     rows = []
     if len(types) > 1:
-        sample = 2 * limit // len(types) + 1 if len(types) > _FEW else 0
-        rows = fetch(tx, first, limit=limit, sample=sample, **parameters)
+        rows = fetch(tx, first, limit=limit, sample=_sample(types, limit), **parameters)
     if missing := limit - len(rows):
         rows += fetch(tx, rest, limit=missing, **parameters)
     return sorted(rows, key=_order)
+
+
+def claim_with_lease(
+    tx: Transaction, types: Collection[str], limit: int, token: str, owner: Owner, lease: float
+) -> list[Row]:
+    """In Postgres: claim like ``claim_unlocked`` and open the lease, in one statement.
+
+    What has to run alone is left where it is, and so may be what another claimer's lock hid.
+    """
+    parameters: dict[str, Any] = {"types": tx.dialect.texts(types), "limit": limit}
+    claim = CLAIM_REST_WITH_LEASE
+    if len(types) > 1:
+        claim, parameters["sample"] = CLAIM_WITH_LEASE, _sample(types, limit)
+    return fetch(
+        tx, claim, token=token, owner=owner.name, try_number=owner.try_number, lease=lease,
+        **parameters,
+    )  # fmt: skip
+
+
+def _sample(types: Collection[str], limit: int) -> int:
+    return 2 * limit // len(types) + 1 if len(types) > _FEW else 0
 
 
 def claim_oldest(tx: Transaction, types: Collection[str], limit: int, token: str) -> list[Row]:

@@ -12,6 +12,7 @@ from airflow_claim_dispatch.storage.choosing import (
     Row,
     claim_oldest,
     claim_unlocked,
+    claim_with_lease,
     fetch,
 )
 from airflow_claim_dispatch.storage.dialects import POSTGRES
@@ -108,6 +109,19 @@ def claim_to_run(
     if not rows and marks is not None and leases.reclaim(tx):
         rows = _claim_due(tx, types, limit, token, marks)
     return _run_lease(tx, token, rows, lease, owner, parent=None)
+
+
+def claim_at_once(
+    tx: Transaction, types: Collection[str], limit: int, lease: float, owner: Owner
+) -> Taken | None:
+    """In Postgres: claim and take like ``claim_to_run``, in a single statement.
+
+    None if that is not all there is to do: ``claim_to_run`` also claims what has to run alone,
+    keeps to the limits of types and breaks expired leases.
+    """
+    token = leases.new_token()
+    rows = claim_with_lease(tx, types, limit, token, owner, lease)
+    return Taken(token, rows) if rows else None
 
 
 def take(tx: Transaction, token: str, ids: Sequence[int], lease: float, owner: Owner) -> Taken:

@@ -25,6 +25,15 @@ _OPEN = """
             {text_array::types}, {after::lease}, {now})
 """
 
+#: Of the rows that a statement calls ``claimed``, in the same statement; of none, none.
+OPEN_FOR_CLAIMED = """
+    INSERT INTO {claims}
+           (token, kind, owner, try_number, action_ids, types, lease_until, created_at)
+    SELECT {token::token}, 'run', :owner, CAST(:try_number AS int), array_agg(id),
+           array_agg(DISTINCT type), {after::lease}, {now}
+      FROM claimed HAVING count(*) > 0
+"""
+
 _RENEW = """
     UPDATE {claims} SET lease_until = {after::lease}
      WHERE token = {token::token} AND closed_at IS NULL

@@ -34,6 +34,25 @@ class Line:
 
     def transact(self, work: Callable[[Transaction], T], now: datetime | None) -> T:
         """Run ``work`` in a transaction and commit. Raises LineDown if the database failed it."""
+
+        def run(connection: Any) -> T:
+            with connection.pipeline() as pipeline:
+                # connection.transaction() would wait here for BEGIN, and again before COMMIT.
+                connection.execute("BEGIN")
+                done = work(PsycopgTransaction(connection, self._names, now, pipeline))
+                connection.execute("COMMIT")
+                return done
+
+        return self._run(run)
+
+    def transact_at_once(self, work: Callable[[Transaction], T], now: datetime | None) -> T:
+        """Run ``work``, a single statement, as a transaction of its own: one trip, not two.
+
+        Raises LineDown likewise.
+        """
+        return self._run(lambda line: work(PsycopgTransaction(line, self._names, now)))
+
+    def _run(self, run: Callable[[Any], T]) -> T:
         import psycopg
         from sqlalchemy.exc import SQLAlchemyError
 
@@ -42,12 +61,7 @@ class Line:
         try:
             if self._connection is None:
                 self._connection = self._open()
-            with self._connection.pipeline() as pipeline:
-                # connection.transaction() would wait here for BEGIN, and once more before COMMIT.
-                self._connection.execute("BEGIN")
-                done = work(PsycopgTransaction(self._connection, self._names, now, pipeline))
-                self._connection.execute("COMMIT")
-            return done
+            return run(self._connection)
         except BaseException as error:
             self.close()  # and with it, the transaction
             if isinstance(error, (psycopg.Error, SQLAlchemyError)):

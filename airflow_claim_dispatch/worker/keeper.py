@@ -50,12 +50,14 @@ class Ask:
     :param limit: how many actions ``claim`` asks for.
     :param ended: leases that end in the same transaction.
     :param is_ahead: whether the caller has something to do meanwhile.
+    :param claim_at_once: tried before ``claim``, by itself, where there is nothing to write.
     """
 
     claim: Callable[[Transaction], Taken]
     limit: int
     ended: tuple[str, ...]
     is_ahead: bool
+    claim_at_once: Callable[[Transaction], Taken | None] | None = None
     begun: threading.Event = field(default_factory=threading.Event)
 
 
@@ -185,7 +187,7 @@ class Keeper:
         ask.begun.set()
         since = monotonic()
         try:
-            lost, taken = self._log.exchange(results, ask.ended, ask.claim, line)
+            lost, taken = self._log.exchange(results, ask.ended, ask.claim, line, ask.claim_at_once)
         except Exception as error:
             log.warning("Could not claim, trying again soon.", exc_info=True)
             self._handed.extend((token, one) for token, some in results.items() for one in some)

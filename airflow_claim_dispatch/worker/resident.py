@@ -130,7 +130,10 @@ class Resident(BatchRun):
 
     def _ask(self, *, is_ahead: bool) -> None:
         claim = partial(self._claim, self._amount)
-        ask = Ask(claim, self._amount, tuple(self._ended), is_ahead)
+        at_once = None
+        if not is_ahead and self._has_claimed and not self._processors.prefixes:
+            at_once = partial(self._claim_at_once, self._amount)
+        ask = Ask(claim, self._amount, tuple(self._ended), is_ahead, at_once)
         self._ended.clear()
         self._asking.append(ask)
         self._keeper.ask(ask)
@@ -144,6 +147,12 @@ class Resident(BatchRun):
             serving.serve(tx, types, self._served_by, self._processors.flows(types))
             self._served_at = monotonic()
         return claiming.claim_to_run(tx, types, amount, self._lease, self._owner, self._marks)
+
+    def _claim_at_once(self, amount: int, tx: Transaction) -> Taken | None:
+        """Likewise, in one statement: who is woken is waited for."""
+        return claiming.claim_at_once(
+            tx, self._processors.among(()), amount, self._lease, self._owner
+        )
 
     def _types(self, tx: Transaction) -> tuple[str, ...]:
         return self._processors.among(

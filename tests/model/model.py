@@ -77,6 +77,14 @@ class Model(Steering):
         self.reclaim()
         return self.claim_these(self.due(types)[:limit], lease, owner, number, token, aside)
 
+    def claimable_at_once(self, types: Collection[str]) -> list[int]:
+        """Of what is due, what may run with others; nothing where flow control has a say."""
+        if any(self.most.get(t) or self.priority.get(t) for t in set(types) - self.paused):
+            return []
+        ids = [id_ for id_ in self.due(types) if not self.actions[id_].expiries]
+        self.played["claimed at once"] += bool(ids)
+        return ids
+
     def claim_these(
         self, ids: list[int], lease: int, owner: str, number: int, token: str, aside: str | None
     ) -> tuple[list[int], list[int]]:

@@ -63,6 +63,27 @@ class ClaimingSteps(PublishingSteps):
             )
             self.took(taken, expected, fate)
 
+    @precondition(lambda self: self.log.engine.dialect.name == "postgresql")
+    @rule(among=types, limit=limits, lease=leases, owner=owners, fate=FATES)
+    def claim_at_once(
+        self, among: list[str], limit: int, lease: int, owner: int, fate: Any
+    ) -> None:
+        us = Owner(f"resident {owner}")
+        fate = min(fate, 1) if isinstance(fate, int) else fate  # before its statement, or after
+        taken = self.attempt(
+            fate,
+            lambda: self.log.transact(
+                lambda tx: claiming.claim_at_once(tx, among, limit, lease, us)
+            ),
+        )
+        if isinstance(fate, int):
+            return
+        ids = self.model.claimable_at_once(among)[:limit]
+        assert (taken is None) == (not ids)
+        if taken is not None:
+            expected = self.model.claim_these(ids, lease, us.name, 1, taken.token, None)
+            self.took(taken, expected, fate)
+
     @precondition(lambda self: self.batches)
     @rule(
         pick=picks, part=parts, lease=leases, owner=owners, number=tries, fate=FATES

@@ -62,7 +62,19 @@ def plan_of(
     return list(nodes(document[0]["Plan"]))
 
 
-def test_a_claim_reads_only_what_it_claims(fresh_log):
+WITH_LEASE = {
+    "owner": ("text", "'us'"),
+    "try_number": ("int", "1"),
+    "lease": ("double precision", "60"),
+}
+
+
+@pytest.mark.parametrize(
+    ("claim", "parameters"),
+    [(choosing.CLAIM, PARAMETERS), (choosing.CLAIM_WITH_LEASE, PARAMETERS | WITH_LEASE)],
+    ids=["claim", "with lease"],
+)
+def test_a_claim_reads_only_what_it_claims(fresh_log, claim: str, parameters: dict):
     log = fresh_log
     execute(log, FILL)
     for analyzed in (False, True):
@@ -70,7 +82,7 @@ def test_a_claim_reads_only_what_it_claims(fresh_log):
             if analyzed:
                 execute(log, "ANALYZE action_logs")
             with log.engine.connect() as connection:
-                plan = plan_of(connection, log, mode)
+                plan = plan_of(connection, log, mode, claim, parameters)
                 connection.rollback()
             assert_reads_only_what_it_claims(plan)
 
