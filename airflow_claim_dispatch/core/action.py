@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from airflow_claim_dispatch.core.errors import InvalidType
 from airflow_claim_dispatch.core.payload import Json, is_storable
@@ -14,8 +14,7 @@ from airflow_claim_dispatch.core.payload import Json, is_storable
 MAX_TYPE_LENGTH = 120
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Action:
+class Action(NamedTuple):
     """One row of the log while somebody holds it: a thing to do.
 
     :param id: the row's number, for logs and idempotent calls to other systems.
@@ -30,8 +29,8 @@ class Action:
     type: str
     payload: Mapping[str, Json]
     end_at: datetime
-    meta: Mapping[str, Json] = field(default_factory=dict)
-    rules: list[Json] = field(default_factory=list)
+    meta: Mapping[str, Json] = MappingProxyType({})
+    rules: Sequence[Json] = ()
     expires_at: datetime | None = None
     idempotency_key: str | None = None
     attempts: int = 1

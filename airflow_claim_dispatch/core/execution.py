@@ -119,7 +119,7 @@ class Execution:
         if not action.rules:
             return None
         try:
-            rule = self._evaluator.failing(action.rules, action.facts(clock()))
+            rule = self._evaluator.failing(list(action.rules), action.facts(clock()))
         except InvalidRule as error:
             return dead(action.id, str(error))
         return None if rule is None else skipped(action.id, f"rule says no: {rule}")

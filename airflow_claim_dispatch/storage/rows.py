@@ -14,16 +14,17 @@ def to_action(row: Row, dialect: Dialect) -> Action:
 
     Raises InvalidPayload or InvalidRule, with the reason, for what a foreign hand may have written.
     """
-    payload, rules, meta = decode(row.payload)
+    id_, type_, document, end_at, expires_at, key, attempts, fail_count, _ = row
+    payload, rules, meta = decode(document)
     return Action(
-        id=row.id,
-        type=row.type,
-        payload=payload,
-        meta=meta,
-        rules=as_rules(rules),
-        end_at=dialect.read_time(row.end_at),
-        expires_at=None if row.expires_at is None else dialect.read_time(row.expires_at),
-        idempotency_key=row.idempotency_key,
-        attempts=row.attempts,
-        fail_count=row.fail_count,
+        id_,
+        type_,
+        payload,
+        dialect.read_time(end_at),
+        meta,
+        as_rules(rules) if rules else rules,
+        None if expires_at is None else dialect.read_time(expires_at),
+        key,
+        attempts,
+        fail_count,
     )

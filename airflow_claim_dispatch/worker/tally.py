@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 
-from airflow_claim_dispatch.core.settlement import Settlement
+from airflow_claim_dispatch.core.settlement import Outcome, Settlement
 
 #: Errors of actions that died which a tally keeps for notifiers.
 _MAX_DEAD = 100
@@ -23,19 +24,27 @@ class Tally:
     counts: Counter[str] = field(default_factory=Counter)
     dead: dict[int, str] = field(default_factory=dict)
 
-    def add(self, settlements: Iterable[Settlement], lost: Collection[int]) -> None:
+    def add(self, settlements: Sequence[Settlement], lost: Collection[int]) -> None:
         """Count settled actions, and those among them whose claim was ``lost``."""
-        self.counts.update("lost" if s.action_id in lost else _outcome(s) for s in settlements)
-        for s in settlements:
-            if s.outcome == "dead" and s.action_id not in lost and len(self.dead) < _MAX_DEAD:
-                self.dead[s.action_id] = s.error or ""
+        written = [s for s in settlements if s.action_id not in lost] if lost else settlements
+        for (outcome, failed), number in Counter(map(_kind, written)).items():
+            self.counts[_word(outcome, failed=failed)] += number
+        if len(written) < len(settlements):
+            self.counts["lost"] += len(settlements) - len(written)
+        if "dead" in self.counts:
+            for s in written:
+                if s.outcome == "dead" and len(self.dead) < _MAX_DEAD:
+                    self.dead[s.action_id] = s.error or ""
 
     def as_dict(self) -> dict[str, int]:
         """Return the counts that are not zero."""
         return dict(self.counts)
 
 
-def _outcome(settlement: Settlement) -> str:
-    if settlement.outcome is None:
-        return "retried" if settlement.failed else "released"
-    return "processed" if settlement.succeeded else settlement.outcome
+_kind = attrgetter("outcome", "failed")
+
+
+def _word(outcome: Outcome | None, *, failed: bool) -> str:
+    if outcome is None:
+        return "retried" if failed else "released"
+    return "processed" if outcome == "deleted" else outcome

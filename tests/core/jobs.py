@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 from airflow_claim_dispatch.core.action import Action
@@ -40,4 +39,4 @@ def raising(error: BaseException) -> Job:
 
 
 def settle(processor: Processor, words: Words | None = None, **action: object) -> Settlement:
-    return Execution(words=words).run(replace(ACTION, **action), processor, lambda: NOW)
+    return Execution(words=words).run(ACTION._replace(**action), processor, lambda: NOW)

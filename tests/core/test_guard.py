@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -62,7 +61,7 @@ def test_a_replaced_evaluator_is_asked():
         def failing(self, rules, facts):
             raise InvalidRule("broken")
 
-    action = replace(ACTION, rules=[{"a": 1}])
+    action = ACTION._replace(rules=[{"a": 1}])
     assert Execution(No()).run(action, Job(), lambda: NOW).outcome == "skipped"
     assert Execution(Broken()).run(action, Job(), lambda: NOW).error == "broken"
 
@@ -70,7 +69,7 @@ def test_a_replaced_evaluator_is_asked():
 def test_a_processor_that_does_not_say_has_the_settings_number_of_attempts():
     failing = raising(ValueError("no"))
     by_setting = Execution(max_attempts=2)
-    assert by_setting.run(replace(ACTION, fail_count=0), failing, lambda: NOW).outcome is None
-    assert by_setting.run(replace(ACTION, fail_count=1), failing, lambda: NOW).outcome == "dead"
+    assert by_setting.run(ACTION._replace(fail_count=0), failing, lambda: NOW).outcome is None
+    assert by_setting.run(ACTION._replace(fail_count=1), failing, lambda: NOW).outcome == "dead"
     failing.max_attempts = 3
-    assert by_setting.run(replace(ACTION, fail_count=1), failing, lambda: NOW).outcome is None
+    assert by_setting.run(ACTION._replace(fail_count=1), failing, lambda: NOW).outcome is None
