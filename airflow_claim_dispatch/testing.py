@@ -84,6 +84,7 @@ def temporary_log(clock: Clock | None = None) -> Iterator[TemporaryLog]:
 def fake_action(type: str, payload: Mapping[str, Any] | None = None, **fields: Any) -> Action:
     """Return an action as a processor gets it; ``fields`` are those of ``Action``."""
     defaults: dict[str, Any] = {"id": next(_ids), "end_at": datetime.now(timezone.utc)}
+    defaults |= {"meta": {}, "rules": []}
     return Action(type=check_type(type), payload=payload or {}, **defaults | fields)
 
 
