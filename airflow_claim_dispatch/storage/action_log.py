@@ -158,7 +158,7 @@ class ActionLog:
         def settle(tx: Transaction) -> set[int]:
             lost = settling.settle(tx, token, settlements)
             if close:
-                leases.close(tx, token, _freed(settlements, lost))
+                leases.close(tx, token, settling.freed(settlements, lost))
             return lost
 
         return self.transact(settle)
@@ -207,7 +207,9 @@ class ActionLog:
             taken = claim(tx)
             lost = {token: losses() for token, losses in writing.items()}
             for token in ended:
-                leases.close(tx, token, _freed(results.get(token, ()), lost.get(token, set())))
+                leases.close(
+                    tx, token, settling.freed(results.get(token, ()), lost.get(token, set()))
+                )
             return lost, taken
 
         return self.transact(exchange, line=line)
@@ -295,8 +297,3 @@ class ActionLog:
 
     def __repr__(self) -> str:
         return f"<ActionLog {self.names} in {self.engine.url.render_as_string()}>"
-
-
-def _freed(settlements: Sequence[Settlement], lost: set[int]) -> int:
-    """Return how many actions are held no more; one that is settled twice is one."""
-    return len({settlement.action_id for settlement in settlements} - lost)

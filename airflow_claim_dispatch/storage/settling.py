@@ -78,6 +78,11 @@ def begin(tx: Transaction, token: str, settlements: Sequence[Settlement]) -> Cal
     return lost
 
 
+def freed(settlements: Sequence[Settlement], lost: set[int]) -> int:
+    """Return how many actions are held no more; one that is settled twice is one."""
+    return len({settlement.action_id for settlement in settlements} - lost)
+
+
 def _end(tx: Transaction, statement: str, token: str, ids: list[int]) -> Rows:
     return tx.send(statement, ids=tx.dialect.ids(ids), token=token)
 

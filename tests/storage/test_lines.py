@@ -68,7 +68,7 @@ def test_a_claim_at_once_is_tried_first_where_nothing_is_to_be_written(
     def at_once(tx: Transaction) -> Taken | None:
         return claiming.claim_at_once(tx, ["mail"], 10, 60, ME)
 
-    _, first = log.exchange({}, (), claim, line, at_once)
+    _, first = log.exchange({}, (), no_claim, line, at_once)
     log.publish([Draft().type("mail").payload({"to": "b"}).check()])
     _, second = log.exchange({}, (first.token,), no_claim, line, at_once)
     assert second.rows == []

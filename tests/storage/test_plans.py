@@ -87,6 +87,28 @@ def test_a_claim_reads_only_what_it_claims(fresh_log, claim: str, parameters: di
             assert_reads_only_what_it_claims(plan)
 
 
+def test_a_claim_of_one_type_with_its_lease_reads_only_what_it_claims(fresh_log):
+    log = fresh_log
+    execute(log, FILL)
+    parameters = PARAMETERS | WITH_LEASE | {"types": ("text[]", "'{t1}'")}
+    del parameters["sample"]
+    for analyzed in (False, True):
+        if analyzed:
+            execute(log, "ANALYZE action_logs")
+        for mode in ("force_custom_plan", "force_generic_plan"):
+            with log.engine.connect() as connection:
+                plan = plan_of(connection, log, mode, choosing.CLAIM_REST_WITH_LEASE, parameters)
+                connection.rollback()
+            (due,) = [node for node in plan if node.get("Index Name") == "action_logs_due"]
+            assert due["Node Type"] == "Index Scan"
+            assert 0 < due["Actual Rows"] * due["Actual Loops"] <= 1000
+            assert not [
+                node
+                for node in plan
+                if node["Node Type"] == "Seq Scan" and node.get("Relation Name") == "action_logs"
+            ]
+
+
 def assert_reads_only_what_it_claims(plan: list[dict]) -> None:
     scans = [node for node in plan if node.get("Relation Name") == "action_logs"]
     assert not [node for node in scans if node["Node Type"] == "Seq Scan"]
