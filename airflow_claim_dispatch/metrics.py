@@ -92,9 +92,15 @@ class MeasuredLog(ActionLog):
     ) -> tuple[dict[str, set[int]], Taken]:
         """Settle and claim, and tell of both."""
         lost, taken = super().exchange(results, *args, **kwargs)
-        for token, settlements in results.items():
-            self._tell_settled(settlements, lost[token])
-        self._tell_claimed((), self._note(taken))
+        self._tell_exchanged(results, lost, taken)
+        return lost, taken
+
+    def exchange_at_once(
+        self, results: Mapping[str, Sequence[Settlement]], *args: Any, **kwargs: Any
+    ) -> tuple[dict[str, set[int]], Taken | None]:
+        """Settle and claim in one trip, and tell of both."""
+        lost, taken = super().exchange_at_once(results, *args, **kwargs)
+        self._tell_exchanged(results, lost, taken)
         return lost, taken
 
     def tell_backlog(self, types: Collection[str], prefixes: Collection[str] = ()) -> None:
@@ -112,6 +118,17 @@ class MeasuredLog(ActionLog):
         if len(self._types) < _MOST_KNOWN:
             self._types.update((row.id, row.type) for row in rows)
         return rows
+
+    def _tell_exchanged(
+        self,
+        results: Mapping[str, Sequence[Settlement]],
+        lost: Mapping[str, Collection[int]],
+        taken: Taken | None,
+    ) -> None:
+        for token, settlements in results.items():
+            self._tell_settled(settlements, lost[token])
+        if taken is not None:
+            self._tell_claimed((), self._note(taken))
 
     def _tell_settled(self, settlements: Iterable[Settlement], lost: Collection[int]) -> None:
         ends = Counter(

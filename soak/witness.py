@@ -98,7 +98,6 @@ class Witness(ActionLog):
         ended: Collection[str],
         claim: Callable[[Transaction], Taken],
         line: Line | None = None,
-        claim_at_once: Callable[[Transaction], Taken | None] | None = None,
     ) -> tuple[dict[str, set[int]], Taken]:
         """Settle and claim for the resident; say all of it, and again if it is tried again.
 
@@ -114,10 +113,28 @@ class Witness(ActionLog):
             return claim(tx)
 
         calls.update(self._settling_all(results))
-        lost, taken = super().exchange(results, ended, trying, line, claim_at_once)
+        lost, taken = super().exchange(results, ended, trying, line)
         for token, call in calls.items():
             self._effects.say("settled", call, ids(sorted(lost[token])))
         return lost, self._got(taken, asked + self.resident_lease, self.resident)
+
+    def exchange_at_once(
+        self,
+        results: Mapping[str, Sequence[Settlement]],
+        ended: Collection[str],
+        claim: Callable[[Transaction], Callable[[], Taken | None]],
+        line: Line,
+        when_sent: Callable[[], None] | None = None,
+    ) -> tuple[dict[str, set[int]], Taken | None]:
+        """Settle and claim in one trip, and say all of it; if the line fails, only what began."""
+        asked = monotonic()
+        calls = self._settling_all(results)
+        lost, taken = super().exchange_at_once(results, ended, claim, line, when_sent)
+        for token, call in calls.items():
+            self._effects.say("settled", call, ids(sorted(lost[token])))
+        if taken is not None:
+            self._got(taken, asked + self.resident_lease, self.resident)
+        return lost, taken
 
     def _settling_all(self, results: Mapping[str, Sequence[Settlement]]) -> dict[str, int]:
         return {token: self._settling(token, each) for token, each in results.items()}

@@ -19,6 +19,7 @@ from airflow_claim_dispatch.storage import (
     choosing,
     claiming,
     deaths,
+    exchanging,
     jobs,
     leases,
     limits,
@@ -190,29 +191,32 @@ class ActionLog:
         ended: Collection[str],
         claim: Callable[[Transaction], Taken],
         line: Line | None = None,
-        claim_at_once: Callable[[Transaction], Taken | None] | None = None,
     ) -> tuple[dict[str, set[int]], Taken]:
         """Write ``results`` by token, end the leases ``ended`` and claim, in one transaction.
 
-        Where there is nothing to write, ``claim_at_once`` is tried first: one statement on the
-        ``line``. Returns the ids that were lost, by token, and what was claimed.
+        Returns the ids that were lost, by token, and what was claimed.
         """
-        if claim_at_once is not None and line is not None and not results and not ended:
-            with suppress(LineDown):
-                if taken := line.transact_at_once(claim_at_once, self._now()):
-                    return {}, taken
+        return self.transact(lambda tx: exchanging.exchange(tx, results, ended, claim), line=line)
 
-        def exchange(tx: Transaction) -> tuple[dict[str, set[int]], Taken]:
-            writing = {token: settling.begin(tx, token, each) for token, each in results.items()}
-            taken = claim(tx)
-            lost = {token: losses() for token, losses in writing.items()}
-            for token in ended:
-                leases.close(
-                    tx, token, settling.freed(results.get(token, ()), lost.get(token, set()))
-                )
-            return lost, taken
+    def exchange_at_once(
+        self,
+        results: Mapping[str, Sequence[Settlement]],
+        ended: Collection[str],
+        claim: Callable[[Transaction], Callable[[], Taken | None]],
+        line: Line,
+        when_sent: Callable[[], None] | None = None,
+    ) -> tuple[dict[str, set[int]], Taken | None]:
+        """In Postgres: the same in one trip, with a ``claim`` like ``claiming.claim_at_once``.
 
-        return self.transact(exchange, line=line)
+        What was claimed may be None; the results are written all the same. Raises LineDown if the
+        ``line`` failed, in which all of it may have been done, or nothing.
+        """
+        missing, taken = line.transact_at_once(
+            lambda tx: exchanging.begin(tx, results, ended, claim), self._now(), when_sent
+        )
+        if any(missing.values()):
+            missing = self.transact(lambda tx: exchanging.lost(tx, results, missing), writes=False)
+        return missing, taken
 
     def close(self, token: str) -> None:
         """End a lease that holds nothing any more."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from heapq import merge
 from itertools import islice
 from operator import itemgetter
@@ -119,6 +119,9 @@ def _with_lease(claim: str) -> str:
 
 
 CLAIM_WITH_LEASE, CLAIM_REST_WITH_LEASE = map(_with_lease, (CLAIM, _CLAIM_REST))
+_CLAIM_BEYOND_WITH_LEASE, _CLAIM_REST_BEYOND_WITH_LEASE = map(
+    _with_lease, (_CLAIM_BEYOND, _CLAIM_REST_BEYOND)
+)
 
 _DUE_OF_TYPE = f"""
     SELECT a.end_at, a.id FROM {{actions}} a WHERE a.type = :type AND {DUE}
@@ -183,7 +186,7 @@ def claim_unlocked(
     first, rest = CLAIM, _CLAIM_REST
     if lows:
         first, rest = _CLAIM_BEYOND, _CLAIM_REST_BEYOND
-        parameters["lows"] = [lows.get(type_, "-infinity") for type_ in types]
+        parameters["lows"] = _lows(types, lows)
     rows = []
     if len(types) > 1:
         rows = fetch(tx, first, limit=limit, sample=_sample(types, limit), **parameters)
@@ -193,20 +196,35 @@ def claim_unlocked(
 
 
 def claim_with_lease(
-    tx: Transaction, types: Collection[str], limit: int, token: str, owner: Owner, lease: float
-) -> list[Row]:
+    tx: Transaction,
+    types: Collection[str],
+    limit: int,
+    token: str,
+    owner: Owner,
+    lease: float,
+    lows: Mapping[str, str],
+) -> Callable[[], list[Row]]:
     """In Postgres: claim like ``claim_unlocked`` and open the lease, in one statement.
 
     What has to run alone is left where it is, and so may be what another claimer's lock hid.
+    Returns what waits for the rows.
     """
     parameters: dict[str, Any] = {"types": tx.dialect.texts(types), "limit": limit}
-    claim = CLAIM_REST_WITH_LEASE
+    several, single = CLAIM_WITH_LEASE, CLAIM_REST_WITH_LEASE
+    if lows:
+        several, single = _CLAIM_BEYOND_WITH_LEASE, _CLAIM_REST_BEYOND_WITH_LEASE
+        parameters["lows"] = _lows(types, lows)
     if len(types) > 1:
-        claim, parameters["sample"] = CLAIM_WITH_LEASE, _sample(types, limit)
-    return fetch(
-        tx, claim, token=token, owner=owner.name, try_number=owner.try_number, lease=lease,
-        **parameters,
+        parameters["sample"] = _sample(types, limit)
+    rows = tx.send(
+        several if len(types) > 1 else single, token=token, owner=owner.name,
+        try_number=owner.try_number, lease=lease, **parameters,
     )  # fmt: skip
+    return lambda: _in_order(rows())
+
+
+def _lows(types: Collection[str], lows: Mapping[str, str]) -> list[str]:
+    return [lows.get(type_, "-infinity") for type_ in types]
 
 
 def _sample(types: Collection[str], limit: int) -> int:
@@ -236,5 +254,8 @@ def claim_ids(tx: Transaction, ids: Sequence[int], token: str) -> list[Row]:
 
 def fetch(tx: Transaction, template: str, **parameters: Any) -> list[Row]:
     """Run a claiming statement and return what it claimed, the oldest first."""
-    rows = map(Row._make, tx.rows(template, **parameters))
-    return sorted(rows, key=_order)  # RETURNING has no order
+    return _in_order(tx.rows(template, **parameters))
+
+
+def _in_order(rows: Iterable[tuple[Any, ...]]) -> list[Row]:
+    return sorted(map(Row._make, rows), key=_order)  # RETURNING has no order

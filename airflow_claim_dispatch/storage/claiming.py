@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from airflow_claim_dispatch.storage import leases, limits, rationing
@@ -31,6 +31,16 @@ _CLAIM_BACK = f"""
      WHERE id {{locked:id {{in::ids}} AND claim_token IS NULL AND outcome IS NULL}}
     RETURNING {RUNNABLE}
 """
+
+# Two that claim side by side step over each other's locked rows, one by one.
+_GET_IN_FILE = """
+    SELECT set_config('lock_timeout', CAST(:patience AS text), true),
+           pg_advisory_xact_lock(CAST(:key AS bigint))
+"""
+
+#: How long a claim waits for the one before it; then it fails, and is made elsewhere, out of file.
+#: A server takes long to notice that who sent it half a transaction has gone away.
+FILE_PATIENCE = "5s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,16 +122,34 @@ def claim_to_run(
 
 
 def claim_at_once(
-    tx: Transaction, types: Collection[str], limit: int, lease: float, owner: Owner
-) -> Taken | None:
+    tx: Transaction,
+    types: Collection[str],
+    limit: int,
+    lease: float,
+    owner: Owner,
+    marks: Marks,
+    *,
+    in_file: bool,
+) -> Callable[[], Taken | None]:
     """In Postgres: claim and take like ``claim_to_run``, in a single statement.
 
-    None if that is not all there is to do: ``claim_to_run`` also claims what has to run alone,
-    keeps to the limits of types and breaks expired leases.
+    Returns what waits for the answer. That is None if this is not all there is to do:
+    ``claim_to_run`` also claims what has to run alone, keeps to the limits of types and breaks
+    expired leases.
+
+    :param in_file: whether to wait until the claim before, from the same marks, has committed.
     """
     token = leases.new_token()
-    rows = claim_with_lease(tx, types, limit, token, owner, lease)
-    return Taken(token, rows) if rows else None
+    if in_file:
+        tx.send(_GET_IN_FILE, key=marks.key, patience=FILE_PATIENCE)
+    claimed = claim_with_lease(tx, types, limit, token, owner, lease, marks.current)
+
+    def taken() -> Taken | None:
+        rows = claimed()
+        marks.note(rows, limit)
+        return Taken(token, rows) if rows else None
+
+    return taken
 
 
 def take(tx: Transaction, token: str, ids: Sequence[int], lease: float, owner: Owner) -> Taken:
@@ -169,14 +197,14 @@ def _claim_due(
     lows = {} if marks is None else marks.lows()
     rows = claim_unlocked(tx, types, limit, token, lows)
     if not rows and (portions := limits.portions(tx, types, limit)):
+        if marks is not None:
+            marks.limited = True
         return rationing.claim(tx, portions, limit, token)
     if lows and marks is not None and not rows:
         # What lies behind the marks has waited for this.
         rows = claim_unlocked(tx, types, limit, token, marks.forget())
-    if marks is not None and len(rows) < limit:
-        marks.forget()
-    elif marks is not None:
-        marks.move(rows)
+    if marks is not None:
+        marks.note(rows, limit)
     return rows
 
 

@@ -45,12 +45,29 @@ class Line:
 
         return self._run(run)
 
-    def transact_at_once(self, work: Callable[[Transaction], T], now: datetime | None) -> T:
-        """Run ``work``, a single statement, as a transaction of its own: one trip, not two.
+    def transact_at_once(
+        self,
+        work: Callable[[Transaction], Callable[[], T]],
+        now: datetime | None,
+        when_sent: Callable[[], None] | None = None,
+    ) -> T:
+        """Run ``work``, which only sends, in a transaction; then call what it returned for rows.
 
-        Raises LineDown likewise.
+        One trip, and the database waits for nobody in the middle. Raises LineDown likewise.
+
+        :param when_sent: called once the database has everything.
         """
-        return self._run(lambda line: work(PsycopgTransaction(line, self._names, now)))
+
+        def run(connection: Any) -> T:
+            with connection.pipeline():
+                # Up to the Sync at the end of the block, all of it is one implicit transaction:
+                # https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-PIPELINING
+                answer = work(PsycopgTransaction(connection, self._names, now))
+                if when_sent is not None:
+                    when_sent()
+            return answer()
+
+        return self._run(run)
 
     def _run(self, run: Callable[[Any], T]) -> T:
         import psycopg

@@ -8,7 +8,8 @@ after one that did not come back full.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from secrets import randbits
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,12 @@ class Marks:
     """The latest ``end_at`` that was claimed, by type."""
 
     def __init__(self) -> None:
-        self._lows: dict[str, str] = {}
+        #: Names the single file in which claims from these marks go, until the next sweep.
+        self.key = randbits(63)
+        #: Whether limits of flow control were met since the last sweep.
+        self.limited = False
+        #: Where the next claim of each type begins, as it stands.
+        self.current: dict[str, str] = {}
         self._swept_at = monotonic()
 
     @property
@@ -35,15 +41,26 @@ class Marks:
         """Return where the next claim of each type begins; nothing if it is to look everywhere."""
         if self.sweeps:
             self._swept_at = monotonic()
+            self.key = randbits(63)
+            self.limited = False
             return self.forget()
-        return self._lows
+        return self.current
+
+    @property
+    def suffice(self) -> bool:
+        """Whether the next claim may go without a sweep, and without a look at limits."""
+        return not self.sweeps and not self.limited
 
     def forget(self) -> dict[str, str]:
         """Look everywhere next, and return the marks that then remain."""
-        self._lows = {}
-        return self._lows
+        self.current = {}
+        return self.current
 
-    def move(self, rows: Iterable[Row]) -> None:
-        """Note what was claimed, the earliest first."""
+    def note(self, rows: Sequence[Row], limit: int) -> None:
+        """Note what a claim of ``limit`` got, the earliest first; if it was full, begin there."""
+        if len(rows) < limit:
+            self.forget()
+            return
         latest = {row.type: row.end_at for row in rows}
-        self._lows = self._lows | {type_: moment.isoformat() for type_, moment in latest.items()}
+        lows = {type_: moment.isoformat() for type_, moment in latest.items()}
+        self.current = self.current | lows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Sequence
+from typing import TypeAlias
 
 from airflow_claim_dispatch.core.settlement import Settlement
 from airflow_claim_dispatch.storage.transaction import Rows, Transaction
@@ -18,6 +19,26 @@ _ACKNOWLEDGE = f"""
 """
 
 _DELETE = f"DELETE FROM {{actions}} WHERE {_HELD} RETURNING id"
+
+
+def _last(end: str) -> str:
+    """Return a statement that also ends the lease, if what it writes is all that it held.
+
+    It returns how many that is: a thousand ids are only worth the while where some are missing.
+    """
+    return f"""
+        WITH ended AS ({end}),
+        closed AS (UPDATE {{claims}} SET closed_at = {{now}}
+                    WHERE token = {{token::token}} AND closed_at IS NULL
+                      AND {{size:action_ids}} = (SELECT count(*) FROM ended))
+        SELECT count(*) FROM ended
+    """
+
+
+_LAST = {statement: _last(statement) for statement in (_ACKNOWLEDGE, _DELETE)}
+
+#: Waits for the ids that a statement has changed.
+Changed: TypeAlias = Callable[[], Collection[int]]
 
 # A terminal settlement leaves the token, so that its repeat is recognised and the row keeps its
 # lineage; a release takes it away, so that claimed and waiting are never confused.
@@ -50,32 +71,47 @@ def settle(tx: Transaction, token: str, settlements: Sequence[Settlement]) -> se
     Lost means that another owner holds the action now, or has settled it. An action that this very
     token has settled before, in a call whose answer never came, is not lost.
     """
-    return begin(tx, token, settlements)()
+    missing = begin(tx, token, settlements)()
+    return lost_among(tx, token, settlements, missing)
 
 
-def begin(tx: Transaction, token: str, settlements: Sequence[Settlement]) -> Callable[[], set[int]]:
-    """Write like ``settle``, perhaps while the caller goes on; return what waits for the lost."""
+def begin(
+    tx: Transaction, token: str, settlements: Sequence[Settlement], *, last: bool = False
+) -> Callable[[], set[int]]:
+    """Write like ``settle``, perhaps while the caller goes on.
+
+    Returns what waits for the ids that were not written, which may be lost. In Postgres, the
+    ``last`` settlements of a token end its lease, where they all say the same.
+    """
     acknowledged = [s.action_id for s in settlements if s.outcome == "processed"]
     deleted = [s.action_id for s in settlements if s.outcome == "deleted"]
     others = [s for s in settlements if s.outcome not in ("processed", "deleted")]
+    end = _end_last if last else _end
     changes = []
     if acknowledged:
-        changes.append(_end(tx, _ACKNOWLEDGE, token, acknowledged))
+        changes.append(end(tx, _ACKNOWLEDGE, token, acknowledged))
     if others:
         changes.append(_settle(tx, token, others))
     if deleted:
-        changes.append(_end(tx, _DELETE, token, deleted))
+        changes.append(end(tx, _DELETE, token, deleted))
     if any(s.outcome is None and s.delay <= SOON for s in others):
         notify(tx)
 
-    def lost() -> set[int]:
-        missing = {s.action_id for s in settlements}
+    def missing() -> set[int]:
+        ids = {s.action_id for s in settlements}
         for changed in changes:
-            missing.difference_update(row[0] for row in changed())
-        missing -= _settled_before(tx, token, missing)
-        return missing - _gone(tx, missing.intersection(deleted))
+            ids.difference_update(changed())
+        return ids
 
-    return lost
+    return missing
+
+
+def lost_among(
+    tx: Transaction, token: str, settlements: Sequence[Settlement], missing: Collection[int]
+) -> set[int]:
+    """Return those of the ``missing`` ids that the token had not settled before."""
+    lost = set(missing) - _settled_before(tx, token, missing)
+    return lost - _gone(tx, {s.action_id for s in settlements if s.outcome == "deleted"} & lost)
 
 
 def freed(settlements: Sequence[Settlement], lost: set[int]) -> int:
@@ -83,11 +119,20 @@ def freed(settlements: Sequence[Settlement], lost: set[int]) -> int:
     return len({settlement.action_id for settlement in settlements} - lost)
 
 
-def _end(tx: Transaction, statement: str, token: str, ids: list[int]) -> Rows:
-    return tx.send(statement, ids=tx.dialect.ids(ids), token=token)
+def _end(tx: Transaction, statement: str, token: str, ids: list[int]) -> Changed:
+    return _column(tx.send(statement, ids=tx.dialect.ids(ids), token=token))
 
 
-def _settle(tx: Transaction, token: str, settlements: list[Settlement]) -> Rows:
+def _end_last(tx: Transaction, statement: str, token: str, ids: list[int]) -> Changed:
+    rows = tx.send(_LAST[statement], ids=tx.dialect.ids(ids), token=token)
+    return lambda: ids if rows() == [(len(set(ids)),)] else []
+
+
+def _column(rows: Rows) -> Changed:
+    return lambda: [row[0] for row in rows()]
+
+
+def _settle(tx: Transaction, token: str, settlements: list[Settlement]) -> Changed:
     document = [
         {
             "action": s.action_id,
@@ -99,7 +144,7 @@ def _settle(tx: Transaction, token: str, settlements: list[Settlement]) -> Rows:
         for s in settlements
     ]
     ids = tx.dialect.ids(s.action_id for s in settlements)
-    return tx.send(_SETTLE, document=json.dumps(document), ids=ids, token=token)
+    return _column(tx.send(_SETTLE, document=json.dumps(document), ids=ids, token=token))
 
 
 def _settled_before(tx: Transaction, token: str, ids: Collection[int]) -> set[int]:

@@ -140,7 +140,7 @@ class PsycopgTransaction:
         from psycopg.rows import tuple_row
 
         statement = _pyformat(self.dialect.render(template, self.names))
-        cursor = self._connection.cursor(row_factory=tuple_row)
+        cursor = self._connection.cursor(binary=True, row_factory=tuple_row)
         with self._translating():
             cursor.execute(statement, parameters | {"now": self.now})
 

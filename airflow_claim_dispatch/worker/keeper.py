@@ -13,6 +13,7 @@ import sys
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf
 from time import monotonic
@@ -21,13 +22,13 @@ from typing import TYPE_CHECKING
 
 from airflow_claim_dispatch.core.errors import SettlementFailed
 from airflow_claim_dispatch.core.settlement import Settlement
+from airflow_claim_dispatch.storage.lines import Line, LineDown
 from airflow_claim_dispatch.worker.lanes import Lanes
 from airflow_claim_dispatch.worker.tally import Tally
 
 if TYPE_CHECKING:
     from airflow_claim_dispatch.storage.action_log import ActionLog
     from airflow_claim_dispatch.storage.claiming import Taken
-    from airflow_claim_dispatch.storage.lines import Line
     from airflow_claim_dispatch.storage.transaction import Transaction
 
 log = logging.getLogger(__name__)
@@ -50,14 +51,14 @@ class Ask:
     :param limit: how many actions ``claim`` asks for.
     :param ended: leases that end in the same transaction.
     :param is_ahead: whether the caller has something to do meanwhile.
-    :param claim_at_once: tried before ``claim``, by itself, where there is nothing to write.
+    :param claim_at_once: tried before ``claim``; see ``ActionLog.exchange_at_once``.
     """
 
     claim: Callable[[Transaction], Taken]
     limit: int
     ended: tuple[str, ...]
     is_ahead: bool
-    claim_at_once: Callable[[Transaction], Taken | None] | None = None
+    claim_at_once: Callable[[Transaction], Callable[[], Taken | None]] | None = None
     begun: threading.Event = field(default_factory=threading.Event)
 
 
@@ -101,6 +102,11 @@ class Keeper:
                 f"the database did not take the results of {sum(map(len, self._results.values()))}"
                 " actions before their lease ran out; they will run again"
             )
+
+    @property
+    def works(self) -> bool:
+        """False once its thread has ended, be it by an error."""
+        return self._working.is_set()
 
     def hold(self, token: str, since: float) -> None:
         """Renew this lease from now on; it was taken at ``since`` (``time.monotonic``) or later."""
@@ -184,22 +190,39 @@ class Keeper:
 
     def _exchange_on(self, line: Line, ask: Ask, results: dict[str, list[Settlement]]) -> None:
         """Perhaps on a thread of the lanes'."""
-        ask.begun.set()
         since = monotonic()
+        taken, ended = None, ask.ended
         try:
-            lost, taken = self._log.exchange(results, ask.ended, ask.claim, line, ask.claim_at_once)
+            if ask.claim_at_once is not None:
+                with suppress(LineDown):
+                    lost, taken = self._log.exchange_at_once(
+                        results, ended, ask.claim_at_once, line, ask.begun.set
+                    )
+                    self._exchanged(results, lost, ended)
+                    results, ended = {}, ()
+            ask.begun.set()
+            if taken is None:
+                lost, taken = self._log.exchange(results, ended, ask.claim, line)
+                self._exchanged(results, lost, ended)
         except Exception as error:
             log.warning("Could not claim, trying again soon.", exc_info=True)
             self._handed.extend((token, one) for token, some in results.items() for one in some)
             self.arrived.put((ask, error))
             return
-        for token in ask.ended:
-            self._held.pop(token, None)
         for batch in taken.claims:
             if batch.rows:  # else no lease was opened
                 self.hold(batch.token, since)
-        self._inbox.put(lambda: self._written(results, lost))
         self.arrived.put((ask, taken))
+
+    def _exchanged(
+        self,
+        results: dict[str, list[Settlement]],
+        lost: dict[str, set[int]],
+        ended: tuple[str, ...],
+    ) -> None:
+        for token in ended:
+            self._held.pop(token, None)
+        self._inbox.put(lambda: self._written(results, lost))
 
     def _end(self, token: str) -> None:
         self._flush(last=token)

@@ -52,4 +52,4 @@ class Lanes:
 
 def lanes_of(action_log: ActionLog) -> int:
     """Return how many lanes there are: SQLite has one writer."""
-    return 2 if action_log.dialect is POSTGRES else 1
+    return 3 if action_log.dialect is POSTGRES else 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import queue
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
@@ -52,7 +53,7 @@ class Resident(BatchRun):
     """Stays, and runs what becomes due.
 
     While a batch runs, the keeper settles the one before and claims the one after, in one
-    transaction; if that takes longer than the work, two such transactions are under way. No more is
+    transaction; if that takes longer than the work, up to three such are under way. No more is
     claimed than will start within a third of the lease at the pace of the last batch.
 
     :param limit: actions of a claim at most; a resident holds three claims at most.
@@ -78,7 +79,8 @@ class Resident(BatchRun):
         self._amount = self._asked = min(limit, _FIRST)
         self._marks = Marks()
         self._asking: list[Ask] = []
-        self._most_ahead = lanes_of(action_log)
+        self._lanes = lanes_of(action_log)
+        self._most_ahead = max(1, self._lanes - 1)  # of the batch that runs
         self._has_claimed = self._is_faster = False  # than the database
         self._ended: list[str] = []  # leases of batches that have run
         self._served_by = served_by
@@ -131,8 +133,8 @@ class Resident(BatchRun):
     def _ask(self, *, is_ahead: bool) -> None:
         claim = partial(self._claim, self._amount)
         at_once = None
-        if not is_ahead and self._has_claimed and not self._processors.prefixes:
-            at_once = partial(self._claim_at_once, self._amount)
+        if self._has_claimed and self._marks.suffice and not self._processors.prefixes:
+            at_once = partial(self._claim_at_once, self._amount, in_file=is_ahead)
         ask = Ask(claim, self._amount, tuple(self._ended), is_ahead, at_once)
         self._ended.clear()
         self._asking.append(ask)
@@ -148,11 +150,14 @@ class Resident(BatchRun):
             self._served_at = monotonic()
         return claiming.claim_to_run(tx, types, amount, self._lease, self._owner, self._marks)
 
-    def _claim_at_once(self, amount: int, tx: Transaction) -> Taken | None:
-        """Likewise, in one statement: who is woken is waited for."""
+    def _claim_at_once(
+        self, amount: int, tx: Transaction, *, in_file: bool
+    ) -> Callable[[], Taken | None]:
+        """Likewise."""
         return claiming.claim_at_once(
-            tx, self._processors.among(()), amount, self._lease, self._owner
-        )
+            tx, self._processors.among(()), amount, self._lease, self._owner, self._marks,
+            in_file=in_file,
+        )  # fmt: skip
 
     def _types(self, tx: Transaction) -> tuple[str, ...]:
         return self._processors.among(
@@ -165,6 +170,8 @@ class Resident(BatchRun):
             try:
                 arrival = self._keeper.arrived.get(timeout=_GLANCE)
             except queue.Empty:
+                if not self._keeper.works:
+                    raise RuntimeError("the keeper has ended, by the error in the log") from None
                 continue  # or stop() has released it
             if arrival is None:
                 break
@@ -180,8 +187,9 @@ class Resident(BatchRun):
         return None
 
     def _run_batch(self, taken: Taken, *, is_last: bool) -> None:
-        if len(taken.rows) >= self._asked and not is_last:
-            self._ask_ahead()
+        goes_on = len(taken.rows) >= self._asked and not is_last
+        if goes_on:
+            self._ask_ahead(self._most_ahead if self._is_faster else 1)
         since = monotonic()
         self._run_taken(taken)
         self._ended.append(taken.token)
@@ -190,9 +198,10 @@ class Resident(BatchRun):
         # Of what may start within a third of the lease, a part for every claim that is held.
         startable = int(pace * self._lease / 3 / (1 + self._most_ahead))
         self._amount = max(1, min(self._limit, self._amount * _GROWTH, startable))
+        if goes_on and self._is_faster:
+            self._ask_ahead(self._lanes)  # that was one of them: results need not wait
 
-    def _ask_ahead(self) -> None:
-        ahead = self._most_ahead if self._is_faster else 1
+    def _ask_ahead(self, ahead: int) -> None:
         while len(self._asking) < ahead and not self._stopped:
             self._ask(is_ahead=True)
 

@@ -11,6 +11,7 @@ from hypothesis.stateful import initialize, invariant, rule
 from model_jobs import JobModel
 from model_rows import Draft, Ending
 from side_by_side import aside
+from steps_exchanging import ExchangingSteps
 from steps_jobs import JobSteps
 from steps_settling import SettlingSteps
 from tables import START, expected_actions, expected_leases, stored
@@ -21,7 +22,7 @@ from airflow_claim_dispatch.storage.leases import Owner
 KEYS = ("k", "l", None, None, "k", None, "k", "l")
 
 
-class Protocol(JobSteps, SettlingSteps):
+class Protocol(JobSteps, ExchangingSteps, SettlingSteps):
     """Publishers, claimers, tasks, people, crashes and time, in any order."""
 
     @initialize()

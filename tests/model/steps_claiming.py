@@ -14,6 +14,7 @@ from steps_publishing import PublishingSteps
 
 from airflow_claim_dispatch.storage import claiming
 from airflow_claim_dispatch.storage.leases import Owner
+from airflow_claim_dispatch.storage.marks import Marks
 from airflow_claim_dispatch.storage.transaction import SqlAlchemyTransaction
 
 
@@ -73,7 +74,9 @@ class ClaimingSteps(PublishingSteps):
         taken = self.attempt(
             fate,
             lambda: self.log.transact(
-                lambda tx: claiming.claim_at_once(tx, among, limit, lease, us)
+                lambda tx: claiming.claim_at_once(
+                    tx, among, limit, lease, us, Marks(), in_file=False
+                )()
             ),
         )
         if isinstance(fate, int):

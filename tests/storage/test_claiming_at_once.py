@@ -9,6 +9,7 @@ from airflow_claim_dispatch.storage import claiming
 from airflow_claim_dispatch.storage.action_log import ActionLog
 from airflow_claim_dispatch.storage.claiming import Taken
 from airflow_claim_dispatch.storage.leases import Owner
+from airflow_claim_dispatch.storage.marks import Marks
 
 ME = Owner("resident", 2)
 
@@ -30,7 +31,9 @@ def log(postgres_log: ActionLog) -> ActionLog:
 
 
 def at_once(log: ActionLog, *types: str, limit: int = 10) -> Taken | None:
-    return log.transact(lambda tx: claiming.claim_at_once(tx, types, limit, 60, ME))
+    return log.transact(
+        lambda tx: claiming.claim_at_once(tx, types, limit, 60, ME, Marks(), in_file=False)()
+    )
 
 
 @pytest.mark.parametrize("types", [["mail"], ["mail", "sms"], [*"abcdef", "mail", "sms"]])

@@ -59,27 +59,6 @@ def test_it_gives_what_the_pool_gives(postgres_log: ActionLog):
     assert direct == pooled
 
 
-def test_a_claim_at_once_is_tried_first_where_nothing_is_to_be_written(
-    postgres_log: ActionLog,
-):
-    log, line = postgres_log, Line(postgres_log.engine, postgres_log.names)
-    log.publish([Draft().type("mail").payload({"to": "a"}).check()])
-
-    def at_once(tx: Transaction) -> Taken | None:
-        return claiming.claim_at_once(tx, ["mail"], 10, 60, ME)
-
-    _, first = log.exchange({}, (), no_claim, line, at_once)
-    log.publish([Draft().type("mail").payload({"to": "b"}).check()])
-    _, second = log.exchange({}, (first.token,), no_claim, line, at_once)
-    assert second.rows == []
-    # Cut, it is made again elsewhere, by the claim that can do everything.
-    pid = line.transact(backend, None)
-    log.transact(lambda tx: tx.rows(f"SELECT pg_terminate_backend({pid}, 5000)"))
-    _, third = log.exchange({}, (), claim, line, at_once)
-    line.close()
-    assert [row.id for taken in (first, third) for row in taken.rows] == [1, 2]
-
-
 def test_it_stays_on_one_connection(postgres_log: ActionLog):
     line = Line(postgres_log.engine, postgres_log.names)
     assert len({line.transact(backend, None) for _ in range(3)}) == 1

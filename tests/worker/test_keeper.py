@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import queue
 import threading
+from datetime import timedelta
 from time import monotonic
 
 import psycopg
 import pytest
-from scenes import Outage, batch_of, eventually, open_leases, publish, rows, taking
+from scenes import RUNNER, Outage, batch_of, eventually, open_leases, publish, rows, taking
 
 from airflow_claim_dispatch.core.action import Action
 from airflow_claim_dispatch.core.errors import SettlementFailed
-from airflow_claim_dispatch.core.settlement import Settlement, dead, processed
+from airflow_claim_dispatch.core.settlement import Settlement, dead, processed, released
 from airflow_claim_dispatch.decorators import processor
 from airflow_claim_dispatch.storage.action_log import ActionLog
 from airflow_claim_dispatch.worker import keeper as keepers
-from airflow_claim_dispatch.worker.keeper import Keeper
+from airflow_claim_dispatch.worker.keeper import Ask, Keeper
 
 PATIENCE = 10
 
@@ -237,3 +238,23 @@ def test_a_statement_that_is_cut_off_in_the_middle_is_repeated(postgres, postgre
     publish(postgres_log, 2)
     tally = batch_of(postgres_log, send).run(taking(postgres_log))
     assert tally.as_dict() == {"processed": 2}
+
+
+def test_results_that_were_written_in_one_trip_are_not_written_again_if_no_claim_follows(
+    postgres_log: ActionLog,
+):
+    """The claim that can do everything fails, after the one in one trip has found nothing."""
+    (action,) = publish(postgres_log, 1)
+    taken = postgres_log.claim_to_run(["mail"], 1, 60, RUNNER)
+
+    def fail(_):
+        raise ConnectionError("away")
+
+    with Keeper(postgres_log, 60) as keeper:
+        keeper.hold(taken.token, monotonic())
+        keeper.settle(taken.token, released(action, timedelta(hours=1), failed=True))
+        keeper.ask(Ask(fail, 1, (taken.token,), False, lambda _: lambda: None))  # noqa: FBT003
+        _, answer = keeper.arrived.get(timeout=PATIENCE)
+    assert isinstance(answer, ConnectionError)
+    assert keeper.tally.as_dict() == {"retried": 1}
+    assert open_leases(postgres_log) == 0

@@ -63,14 +63,17 @@ def staying(resident: Resident, seconds: float | None = 30):
 def test_what_is_due_is_drained_in_batches_that_grow(log: ActionLog):
     publish(log, 250)
     sizes: list[int] = []
-    exchange = log.exchange
 
-    def noted(*arguments):
-        lost, taken = exchange(*arguments)
-        sizes.append(len(taken.rows))
-        return lost, taken
+    def noting(exchange):
+        def noted(*arguments):
+            lost, taken = exchange(*arguments)
+            sizes.append(len(taken.rows) if taken else 0)
+            return lost, taken
 
-    log.exchange = noted  # type: ignore[method-assign]
+        return noted
+
+    log.exchange = noting(log.exchange)  # type: ignore[method-assign]
+    log.exchange_at_once = noting(log.exchange_at_once)  # type: ignore[method-assign]
     assert resident_of(log, send).drain().as_dict() == {"processed": 250}
     assert sizes[0] == 10
     assert max(sizes) == 100
@@ -414,3 +417,80 @@ def test_who_stays_breaks_expired_leases_before_it_sleeps_or_sweeps(log: ActionL
     assert claim() == [5, 6]
     log.clock.tick(100)
     assert sorted(claim()) == [1, 2]
+
+
+def test_a_stream_of_work_hides_no_expired_lease(postgres_log: ActionLog, monkeypatch):
+    """Claims in one trip leave alone what has to run alone; a sweep does not."""
+    log = postgres_log
+    monkeypatch.setattr("airflow_claim_dispatch.storage.marks.SWEEP_SECONDS", 0.2)
+    (suspect,) = publish(log, 1)
+    log.claim_to_run(["mail"], 1, 1, Owner("somebody who died"))
+    log.clock.tick(2)
+    ran: list[int] = []
+
+    @processor("mail")
+    def breed(action: Action) -> None:
+        ran.append(action.id)
+        if suspect not in ran:
+            publish(log, 1)
+
+    publish(log, 50)
+    resident_of(log, breed, limit=10).drain()
+    assert suspect in ran
+
+
+def test_of_a_type_with_limits_none_is_claimed_in_one_trip_but_once(
+    postgres_log: ActionLog, monkeypatch
+):
+    """It would be in vain each time."""
+    log = postgres_log
+    tries: list[int] = []
+    at_once = claiming.claim_at_once
+    monkeypatch.setattr(
+        claiming, "claim_at_once", lambda *a, **k: tries.append(1) or at_once(*a, **k)
+    )
+
+    @processor("mail", max_in_flight=5)
+    def limited(action: Action) -> None:
+        pass
+
+    publish(log, 50)
+    resident = Resident(
+        log, Processors(limited), ME, 60, STOPPABLE, limit=5, served_by="us/mails/stay"
+    )
+    assert resident.drain().as_dict() == {"processed": 50}
+    assert len(tries) <= 1
+
+
+def test_results_of_a_batch_do_not_wait_for_the_next_one(postgres_log: ActionLog):
+    """Two claims are on their way when it ends: what it has done is written by a third."""
+    log = postgres_log
+    publish(log, 200)
+    most: list[int] = []
+    exchange = log.exchange_at_once
+
+    def slow(*arguments):
+        most.append(len(resident._asking))
+        threading.Event().wait(0.05)
+        return exchange(*arguments)
+
+    log.exchange_at_once = slow  # type: ignore[method-assign]
+    resident = resident_of(log, send, limit=10)
+    assert resident.drain().as_dict() == {"processed": 200}
+    assert max(most) == 3
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_it_does_not_wait_for_a_keeper_that_has_ended_by_an_error(log: ActionLog):
+    publish(log, 100)
+    resident = resident_of(log, send, limit=10)
+
+    def fail(*_):
+        raise ZeroDivisionError
+
+    resident._keeper._written = fail  # type: ignore[method-assign]
+    rescue = threading.Timer(10, resident.stop)
+    rescue.start()
+    with pytest.raises(RuntimeError, match="keeper has ended"):
+        resident.drain()
+    rescue.cancel()
