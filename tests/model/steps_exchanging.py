@@ -53,8 +53,11 @@ class ExchangingSteps(SideBySide):
             return
         lost, taken = answer
         assert lost == {token: self.model.settle(token, said)}
+        self.model.played["exchanged"] += 1
         if ends:
             self.model.close(token)
+            closed = self.model.leases[token].closed_at is not None
+            self.model.played["exchanged, and all of it had ended"] += closed
         self.said.append((token, said, ends))
         claimable = self.model.claimable_at_once(among)[:limit]
         assert (taken is None) == (not claimable)
