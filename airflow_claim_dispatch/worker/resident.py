@@ -133,12 +133,18 @@ class Resident(BatchRun):
     def _ask(self, *, is_ahead: bool) -> None:
         claim = partial(self._claim, self._amount)
         at_once = None
-        if self._has_claimed and self._marks.suffice and not self._processors.prefixes:
+        if self._may_claim_at_once(is_ahead=is_ahead):
             at_once = partial(self._claim_at_once, self._amount, in_file=is_ahead)
         ask = Ask(claim, self._amount, tuple(self._ended), is_ahead, at_once)
         self._ended.clear()
         self._asking.append(ask)
         self._keeper.ask(ask)
+
+    def _may_claim_at_once(self, *, is_ahead: bool) -> bool:
+        """Whether that can do all there is to do, and is not likely in vain."""
+        is_likely = is_ahead or not self._ended  # else the last batch was not full
+        serves_named = not self._processors.prefixes
+        return is_likely and serves_named and self._has_claimed and self._marks.suffice
 
     def _claim(self, amount: int, tx: Transaction) -> Taken:
         """On a thread of the keeper's."""

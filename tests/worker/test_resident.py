@@ -494,3 +494,26 @@ def test_it_does_not_wait_for_a_keeper_that_has_ended_by_an_error(log: ActionLog
     with pytest.raises(RuntimeError, match="keeper has ended"):
         resident.drain()
     rescue.cancel()
+
+
+def test_after_a_batch_that_was_not_full_one_claim_looks_everywhere(postgres_log: ActionLog):
+    """One in one trip would be in vain, and hold up whoever becomes due meanwhile."""
+    log = postgres_log
+    written: list[int] = []
+    exchange = log.exchange_at_once
+
+    def noted(results, *arguments):
+        written.append(len(results))
+        return exchange(results, *arguments)
+
+    log.exchange_at_once = noted  # type: ignore[method-assign]
+    resident = resident_of(log, send)
+    thread = staying(resident)
+    try:
+        for number in range(1, 4):
+            publish(log, 1)
+            eventually(lambda number=number: rows(log, "outcome") == ["processed"] * number)
+    finally:
+        resident.stop()
+        thread.join(10)
+    assert set(written) == {0}
