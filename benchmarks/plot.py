@@ -10,7 +10,7 @@ from benchmarks.figures import Plot
 _WIDTH, _HEIGHT = 640, 320
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 150, 40, 44
 _COLOURS = ["#0b7285", "#e8590c", "#5f3dc4", "#868e96"]
-_BAR, _GAP, _LABELS = 26, 14, 190
+_BAR, _GAP, _LABELS = 26, 14, 230
 _THOUSAND, _MILLION = 1_000, 1_000_000
 
 
@@ -62,7 +62,8 @@ def _bars(plot: Plot) -> str:
     for index, (name, value) in enumerate(values):
         y = _TOP + index * (_BAR + _GAP)
         width = max(1.0, value / longest * (_WIDTH - _LABELS - 90))
-        colour = _COLOURS[0] if index == 0 else _COLOURS[-1]
+        is_ours = name.startswith(values[0][0])
+        colour = _COLOURS[0] if is_ours else _COLOURS[-1]
         parts += [
             _text(_LABELS - 10, y + 18, name, anchor="end"),
             f'<rect x="{_LABELS}" y="{y}" width="{width:.1f}" height="{_BAR}" fill="{colour}"/>',
