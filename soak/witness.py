@@ -121,15 +121,12 @@ class Witness(ActionLog):
     def exchange_at_once(
         self,
         results: Mapping[str, Sequence[Settlement]],
-        ended: Collection[str],
-        claim: Callable[[Transaction], Callable[[], Taken | None]],
-        line: Line,
-        when_sent: Callable[[], None] | None = None,
+        *rest: Any,
     ) -> tuple[dict[str, set[int]], Taken | None]:
         """Settle and claim in one trip, and say all of it; if the line fails, only what began."""
         asked = monotonic()
         calls = self._settling_all(results)
-        lost, taken = super().exchange_at_once(results, ended, claim, line, when_sent)
+        lost, taken = super().exchange_at_once(results, *rest)
         for token, call in calls.items():
             self._effects.say("settled", call, ids(sorted(lost[token])))
         if taken is not None:

@@ -119,7 +119,7 @@ def _with_lease(claim: str) -> str:
 
 
 CLAIM_WITH_LEASE, CLAIM_REST_WITH_LEASE = map(_with_lease, (CLAIM, _CLAIM_REST))
-_CLAIM_BEYOND_WITH_LEASE, _CLAIM_REST_BEYOND_WITH_LEASE = map(
+CLAIM_BEYOND_WITH_LEASE, CLAIM_REST_BEYOND_WITH_LEASE = map(
     _with_lease, (_CLAIM_BEYOND, _CLAIM_REST_BEYOND)
 )
 
@@ -212,7 +212,7 @@ def claim_with_lease(
     parameters: dict[str, Any] = {"types": tx.dialect.texts(types), "limit": limit}
     several, single = CLAIM_WITH_LEASE, CLAIM_REST_WITH_LEASE
     if lows:
-        several, single = _CLAIM_BEYOND_WITH_LEASE, _CLAIM_REST_BEYOND_WITH_LEASE
+        several, single = CLAIM_BEYOND_WITH_LEASE, CLAIM_REST_BEYOND_WITH_LEASE
         parameters["lows"] = _lows(types, lows)
     if len(types) > 1:
         parameters["sample"] = _sample(types, limit)

@@ -55,7 +55,7 @@ class Line:
 
         One trip, and the database waits for nobody in the middle. Raises LineDown likewise.
 
-        :param when_sent: called once the database has everything.
+        :param when_sent: called once the database has every statement, and works at them.
         """
 
         def run(connection: Any) -> T:

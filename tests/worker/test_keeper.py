@@ -15,7 +15,9 @@ from airflow_claim_dispatch.core.action import Action
 from airflow_claim_dispatch.core.errors import SettlementFailed
 from airflow_claim_dispatch.core.settlement import Settlement, dead, processed, released
 from airflow_claim_dispatch.decorators import processor
+from airflow_claim_dispatch.storage import claiming
 from airflow_claim_dispatch.storage.action_log import ActionLog
+from airflow_claim_dispatch.storage.lines import LineDown
 from airflow_claim_dispatch.worker import keeper as keepers
 from airflow_claim_dispatch.worker.keeper import Ask, Keeper
 
@@ -258,3 +260,28 @@ def test_results_that_were_written_in_one_trip_are_not_written_again_if_no_claim
     assert isinstance(answer, ConnectionError)
     assert keeper.tally.as_dict() == {"retried": 1}
     assert open_leases(postgres_log) == 0
+
+
+def test_what_a_line_failed_in_is_done_by_the_claim_that_can_do_everything(
+    postgres_log: ActionLog, monkeypatch
+):
+    first, second = publish(postgres_log, 2)
+    taken = postgres_log.claim_to_run(["mail"], 1, 60, RUNNER)
+
+    def fail(*_):
+        raise LineDown
+
+    monkeypatch.setattr(postgres_log, "exchange_at_once", fail)
+    with Keeper(postgres_log, 60) as keeper:
+        keeper.hold(taken.token, monotonic())
+        keeper.settle(taken.token, processed(first))
+        keeper.ask(
+            Ask(
+                lambda tx: claiming.claim_to_run(tx, ["mail"], 1, 60, RUNNER),
+                1, (taken.token,), False, lambda _: lambda: None,  # noqa: FBT003
+            )
+        )  # fmt: skip
+        _, more = keeper.arrived.get(timeout=PATIENCE)
+        assert [row.id for row in more.rows] == [second]
+        assert open_leases(postgres_log) == 1
+    assert keeper.tally.as_dict() == {"processed": 1}
