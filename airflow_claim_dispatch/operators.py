@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from airflow_claim_dispatch.storage.vouching import Vouching
     from airflow_claim_dispatch.worker.batch import BatchRun
 
-#: The claim is idempotent, so that a retry of it is safe; it should come well within the lease.
-_CLAIM_RETRIES: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(seconds=10)}
+#: A retry should come well within the lease. That of a claim is safe, for it is idempotent.
+_RETRY_DELAY = timedelta(seconds=10)
+_CLAIM_RETRIES: dict[str, Any] = {"retries": 2, "retry_delay": _RETRY_DELAY}
 
 
 class Batch(TypedDict):
@@ -90,8 +91,10 @@ class ClaimDispatchOperator(BaseOperator):
         defaults = {
             "task_id": "run",
             "map_index_template": "{{ task.batch['label'] }}",
-            # The log retries actions by itself.
+            # The log retries actions by itself. But a task that is cleared while it runs may, by
+            # a race in Airflow, be up for retry instead of being restarted.
             "retries": 0,
+            "retry_delay": _RETRY_DELAY,
             "lease": self.lease,
             "claim_dispatch_conn_id": self.claim_dispatch_conn_id,
             "table": self.table,
