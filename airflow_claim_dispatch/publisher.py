@@ -101,19 +101,25 @@ class PublishingVerbs(ABC):
 
         All are checked before the first is written. A key that repeats counts once.
         """
-        drafts = [_draft(description) for description in descriptions]
-        receipts: list[Receipt] = [Receipt("skipped")] * len(drafts)
-        by_table: dict[str, list[tuple[int, NewAction]]] = {}
+        skipped = Receipt("skipped")
+        receipts: list[Receipt] = []
+        by_table: dict[str, tuple[list[int], list[NewAction]]] = {}
         trace = tracing.publishers_context()
-        for index, draft in enumerate(drafts):
+        for index, description in enumerate(descriptions):
+            draft = description if isinstance(description, Draft) else _described(description)
             action = draft.check(self.max_payload_bytes, self.rule_evaluator, trace)
+            receipts.append(skipped)
             if draft.passes_gates():
-                by_table.setdefault(action.table or self.table, []).append((index, action))
-        for table, indexed in by_table.items():
-            actions = [action for _, action in indexed]
+                table = action.table or self.table
+                if table not in by_table:
+                    by_table[table] = [], []
+                indexes, actions = by_table[table]
+                indexes.append(index)
+                actions.append(action)
+        for table, (indexes, actions) in by_table.items():
             written = self.transact(table, lambda tx, new=actions: publishing.publish(tx, new))  # type: ignore[misc]
             self._wrote(actions, written)
-            for (index, _), receipt in zip(indexed, written, strict=True):
+            for index, receipt in zip(indexes, written, strict=True):
                 receipts[index] = receipt
         return receipts
 
@@ -244,9 +250,7 @@ class AsyncPublisher:
     reschedule = _awaitable(Publisher.reschedule)
 
 
-def _draft(description: Description) -> Draft:
-    if isinstance(description, Draft):
-        return description
+def _described(description: Callable[[Draft], object]) -> Draft:
     draft = Draft()
     description(draft)
     return draft

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -19,7 +20,7 @@ from airflow_claim_dispatch.core.payload import (
     is_storable,
 )
 from airflow_claim_dispatch.core.rules import JsonLogic, RuleEvaluator, as_rules
-from airflow_claim_dispatch.core.times import Delay, Moment, resolve
+from airflow_claim_dispatch.core.times import AT_ONCE, Delay, Moment, resolve
 
 Gate: TypeAlias = Callable[[Payload], object]
 OnConflict: TypeAlias = Literal["keep", "replace", "raise"]
@@ -51,8 +52,7 @@ class Draft:
 
     # Of the class until a step says otherwise: thousands are made at once.
     _type: str | None = None
-    _end_at: datetime | Delay = Delay(0, 0)
-    _payload: Mapping[str, Json] = MappingProxyType({})
+    _end_at: datetime | Delay = AT_ONCE
     _text = "{}"
     _meta: Mapping[str, Json] = MappingProxyType({})
     _rules: tuple[Json, ...] | list[Json] = ()
@@ -74,12 +74,13 @@ class Draft:
 
     def payload(self, payload: Payload) -> Draft:
         """Hand over the data, a JSON object."""
-        self._payload, self._text = check_payload(payload)
+        self._text = check_payload(payload)
         return self
 
     def meta(self, meta: Payload) -> Draft:
         """Add bookkeeping that the processor does not see as payload, a JSON object."""
-        self._meta = {**self._meta, **check_object(meta, "meta")}
+        check_object(meta, "meta")
+        self._meta = {**self._meta, **meta}
         return self
 
     def rules(self, rules: list[Json] | Json) -> Draft:
@@ -128,7 +129,11 @@ class Draft:
 
     def passes_gates(self) -> bool:
         """Ask the gates, in the order in which they were added."""
-        return all(bool(gate(self._payload)) is wanted for gate, wanted in self._gates)
+        if not self._gates:
+            return True
+        # As it will be stored, whatever became of the object since it was handed over.
+        payload = json.loads(self._text)
+        return all(bool(gate(payload)) is wanted for gate, wanted in self._gates)
 
     def check(
         self,
@@ -149,19 +154,14 @@ class Draft:
             )
         if self._expires_at is not None:
             self._check_expiry()
-        rules = list(self._rules)
-        if rules:
-            evaluator.check(rules)
+        if self._rules:
+            evaluator.check(list(self._rules))
         meta = {**trace, **self._meta} if trace else self._meta
+        document = encode(self._text, self._rules, meta, max_bytes)
         return NewAction(
-            type=self._type,
-            document=encode(self._text, rules, meta, max_bytes),
-            end_at=self._end_at,
-            expires_at=self._expires_at,
-            idempotency_key=self._key,
-            on_conflict=self._on_conflict,
-            table=self._table,
-        )
+            self._type, document, self._end_at, self._expires_at,
+            self._key, self._on_conflict, self._table,
+        )  # fmt: skip
 
     def _check_expiry(self) -> None:
         earliest, latest = self._end_at, self._expires_at

@@ -80,9 +80,11 @@ class Execution:
         ``clock`` is asked only where the time matters; ``more`` goes to the processor's ``run``
         beside the job. Raises Stopped if the process has to end.
         """
-        return self._guard(action, processor, clock) or self.resume(
-            action, processor, clock, **more
-        )
+        if action.fail_count or action.rules or action.expires_at is not None:
+            refused = self._guard(action, processor, clock)
+            if refused is not None:
+                return refused
+        return self.resume(action, processor, clock, **more)
 
     def resume(self, action: Action, processor: Processor, clock: Clock, **more: Any) -> Settlement:
         """Run ``action``, whose guard has said yes before, like ``run``."""

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from enum import Enum
 from typing import Any, TypeAlias
+from uuid import UUID
+
+import msgspec
+import orjson
 
 from airflow_claim_dispatch.core.errors import InvalidPayload
 
@@ -15,9 +20,6 @@ Payload: TypeAlias = Mapping[str, Json]
 RULES_KEY = "__rules"
 META_KEY = "__meta"
 
-# Made once: json.dumps with options makes an encoder for every call.
-_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-
 DEFAULT_MAX_BYTES = 256 * 1024
 MAX_DEPTH = 64
 #: Python refuses to parse longer integers (sys.int_info.default_max_str_digits is 4300).
@@ -25,69 +27,50 @@ _MOST_DIGITS = 4000
 _LARGEST_INT = 10**_MOST_DIGITS
 
 
-def check_object(value: object, name: str) -> dict[str, Json]:
-    """Return ``value`` as a dict; raise InvalidPayload unless all of it is JSON."""
-    return checked_text(value, name)[0]
+def check_payload(value: object) -> str:
+    """Like ``check_object``, without the keys that are ours."""
+    text = check_object(value, "payload")
+    if '"__' in text:
+        for key in (RULES_KEY, META_KEY):
+            if key in value:  # type: ignore[operator]
+                raise InvalidPayload(
+                    f"payload key {key!r} is reserved: use rules(...) and meta(...) instead"
+                )
+    return text
 
 
-def check_payload(value: object) -> tuple[dict[str, Json], str]:
-    """Like ``checked_text``, without the keys that are ours."""
-    payload, text = checked_text(value, "payload")
-    for key in (RULES_KEY, META_KEY):
-        if key in payload:
-            raise InvalidPayload(
-                f"payload key {key!r} is reserved: use rules(...) and meta(...) instead"
-            )
-    return payload, text
+def check_object(value: object, name: str) -> str:
+    """Return ``value`` as JSON text; raise InvalidPayload unless it is an object, and all JSON.
 
-
-def checked_text(value: object, name: str) -> tuple[dict[str, Json], str]:
-    """Return ``value`` as a dict and as JSON text; raise InvalidPayload unless all of it is JSON.
-
-    The encoder, which is written in C, is the first judge. Where it refuses, or where it would let
-    something pass that is not ours to store, each value is looked at, for a reason with a name.
+    A UUID becomes its text, a member of an enumeration its value.
     """
     # The abstract class is asked last: that takes long.
     if type(value) is not dict and not isinstance(value, Mapping):
         raise InvalidPayload(f"{name} must be a JSON object (a dict), not {type(value).__name__}")
-    value = dict(value)
     try:
-        text = _ENCODER.encode(value)
-    except (TypeError, ValueError, RecursionError):
+        text = orjson.dumps(value, option=_AS_JSON).decode()
+    except TypeError:  # not JSON, or not to orjson, which knows no integer beyond 64 bits
+        value = dict(value)
         _check_value(value, name, 0)
-        raise
-    if not _is_flat(value, text):
+        return _ENCODER.encode(value)
+    if "null" in text or not _is_plain(text):  # what JSON has no number for becomes null
         _check_value(value, name, 0)
-    return value, text
+    return text
 
 
-def _is_flat(value: dict[Any, Json], text: str) -> bool:
-    """Whether an object that was encoded needs no look at each of its values.
-
-    The encoder makes text of other keys, and knows no limit but its own of depth or of digits.
-    """
-    return (
-        text.count("{") == 1
-        and text.count("[") <= MAX_DEPTH - 1
-        and len(text) < _MOST_DIGITS
-        and "\\u0000" not in text
-        and set(map(type, value)) <= {str}
-    )
-
-
-def encode(text: str, rules: list[Json], meta: Payload, max_bytes: int) -> str:
+def encode(text: str, rules: Sequence[Json], meta: Payload, max_bytes: int) -> str:
     """Return the stored document; raise InvalidPayload if it has more than ``max_bytes`` bytes.
 
     ``text`` is the payload as ``check_payload`` returns it.
     """
     if rules or meta:
-        ours: dict[str, Json] = {RULES_KEY: rules} if rules else {}
+        ours: dict[str, Json] = {RULES_KEY: list(rules)} if rules else {}
         if meta:
             ours[META_KEY] = dict(meta)
         between = "" if text == "{}" else ","
         text = f"{text[:-1]}{between}{_ENCODER.encode(ours)[1:]}"
     try:
-        size = len(text.encode())
+        size = len(text) if text.isascii() else len(text.encode())
     except UnicodeEncodeError:
         raise InvalidPayload("payload has a lone surrogate, which is not valid Unicode") from None
     if size > max_bytes:
@@ -100,6 +83,8 @@ def encode(text: str, rules: list[Json], meta: Payload, max_bytes: int) -> str:
 
 def is_storable(text: str) -> bool:
     """Whether both databases can store ``text``: Postgres has no NUL, UTF-8 no lone surrogates."""
+    if text.isascii():
+        return "\0" not in text
     try:
         return b"\0" not in text.encode()
     except UnicodeEncodeError:
@@ -111,32 +96,35 @@ def decode(text: object) -> tuple[dict[str, Json], list[Json], dict[str, Json]]:
 
     Raises InvalidPayload with the reason for whatever a foreign hand may have written.
     """
+    if not isinstance(text, str):
+        raise InvalidPayload(f"payload cannot be read as JSON: it is {type(text).__name__}")
     try:
-        document = _parse(text)  # type: ignore[arg-type]  # whatever it is, the next lines say
-    except (ValueError, TypeError, RecursionError) as error:
+        document = _parse(text)
+    except (ValueError, RecursionError) as error:
         raise InvalidPayload(f"payload cannot be read as JSON: {error}") from None
     if not isinstance(document, dict):
         raise InvalidPayload(f"payload must be a JSON object, not {type(document).__name__}")
+    is_plain = _is_plain(text)
+    if is_plain and RULES_KEY not in document and META_KEY not in document:
+        return document, [], {}
     # Each by itself, as they were checked when they were published: together they nest deeper.
     rules = document.pop(RULES_KEY, [])
     meta = document.pop(META_KEY, {})
-    if not isinstance(meta, dict) or not _is_plain(text):
-        meta = check_object(meta, f"payload.{META_KEY}")
+    if not isinstance(meta, dict) or not is_plain:
+        check_object(meta, f"payload.{META_KEY}")
         check_object(document, "payload")
     return document, rules if isinstance(rules, list) else [rules], meta
 
 
 def _parse(text: str) -> Json:
-    """Like ``_DECODER.decode``, which looks for white space around a document that has none."""
     try:
-        document, end = _SCAN(text, 0)
-    except StopIteration:
-        return _DECODER.decode(text)
-    return document if end == len(text) else _DECODER.decode(text)
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeError):
+        return _DECODER.decode(text)  # which takes lone surrogates, and says what is wrong
 
 
-def _is_plain(text: Any) -> bool:
-    """Whether a document that could be parsed needs no look at each of its values."""
+def _is_plain(text: str) -> bool:
+    """Whether a JSON document needs no look at each of its values: no NUL, not too deep."""
     return text.count("{") + text.count("[") <= MAX_DEPTH and "\\u0000" not in text
 
 
@@ -150,9 +138,29 @@ def _refuse(word: str) -> None:
     raise InvalidPayload(f"a number in payload is {float(word)}, which JSON has no word for")
 
 
+#: Refuses what is not JSON, but for UUIDs and members of enumerations.
+_AS_JSON = (
+    orjson.OPT_PASSTHROUGH_DATACLASS
+    | orjson.OPT_PASSTHROUGH_DATETIME
+    | orjson.OPT_PASSTHROUGH_SUBCLASS
+)
+
+
+def _converted(value: object) -> Json:
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, Enum):
+        return value.value
+    raise TypeError
+
+
+#: For what orjson cannot write.
+_ENCODER = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_converted
+)
+
 #: Refuses what Python's parser takes although JSON does not.
 _DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse)
-_SCAN: Callable[[str, int], tuple[Json, int]] = _DECODER.scan_once  # type: ignore[attr-defined]
 
 
 def _check_value(value: object, path: str, depth: int) -> None:  # noqa: C901, PLR0912  one branch a JSON type
@@ -179,7 +187,9 @@ def _check_value(value: object, path: str, depth: int) -> None:  # noqa: C901, P
     elif isinstance(value, list | tuple):
         for item in value:
             _check_value(item, path, depth + 1)
-    else:
+    elif isinstance(value, Enum):
+        _check_value(value.value, path, depth)
+    elif not isinstance(value, UUID):
         raise InvalidPayload(
             f"{path} is a {type(value).__name__}, which is not JSON: convert it first"
         )

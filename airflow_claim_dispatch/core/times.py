@@ -37,6 +37,19 @@ class Delay:
     months: int
     seconds: float
 
+    def after(self, now: datetime) -> datetime:
+        """Return the time, in UTC, at which it has passed since ``now``."""
+        now = now.astimezone(timezone.utc)
+        if not self.months:
+            return now + timedelta(seconds=self.seconds)
+        import pendulum
+
+        later = pendulum.instance(now).add(months=self.months, seconds=self.seconds)
+        return datetime.fromisoformat(later.isoformat())
+
+
+AT_ONCE = Delay(0, 0)
+
 
 def resolve(moment: Moment, name: str) -> datetime | Delay:
     """Return ``moment`` as an aware UTC time or as a delay.

@@ -98,10 +98,7 @@ class _Sqlite(Dialect):
 
     def moment(self, moment: datetime | Delay | None, now: datetime | None) -> tuple[Any, ...]:
         if isinstance(moment, Delay):
-            import pendulum
-
-            start = pendulum.instance(now or datetime.now(timezone.utc))
-            moment = start.add(months=moment.months, seconds=moment.seconds)
+            moment = moment.after(now or datetime.now(timezone.utc))
         return self.time(moment), None, None
 
 

@@ -36,10 +36,10 @@ class Line:
         """Run ``work`` in a transaction and commit. Raises LineDown if the database failed it."""
 
         def run(connection: Any) -> T:
-            with connection.pipeline() as pipeline:
+            with connection.pipeline():
                 # connection.transaction() would wait here for BEGIN, and again before COMMIT.
                 connection.execute("BEGIN")
-                done = work(PsycopgTransaction(connection, self._names, now, pipeline))
+                done = work(PsycopgTransaction(connection, self._names, now))
                 connection.execute("COMMIT")
                 return done
 

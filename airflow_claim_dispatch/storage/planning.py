@@ -162,9 +162,4 @@ def _planned(
 def _resolved(tx: Transaction, at: Moment | None) -> datetime:
     now = tx.dialect.read_time(tx.rows("SELECT {now}")[0][0])
     moment = now if at is None else resolve(at, "at")
-    if isinstance(moment, Delay):
-        import pendulum
-
-        later = pendulum.instance(now).add(months=moment.months, seconds=moment.seconds)
-        return datetime.fromtimestamp(later.timestamp(), now.tzinfo)
-    return moment
+    return moment.after(now) if isinstance(moment, Delay) else moment

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias
 from airflow_claim_dispatch.core.action import check_type
 from airflow_claim_dispatch.core.times import Delay
 from airflow_claim_dispatch.storage import decisions
-from airflow_claim_dispatch.storage.publishing import find
+from airflow_claim_dispatch.storage.inserting import find
 from airflow_claim_dispatch.storage.states import Filter
 from airflow_claim_dispatch.storage.transaction import Transaction
 from airflow_claim_dispatch.storage.wakeup import SOON, notify

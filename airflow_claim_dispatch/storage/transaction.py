@@ -44,6 +44,10 @@ class Transaction(Protocol):
     def savepoint(self) -> Iterator[None]:
         """Undo what happens inside, and only that, if it raises."""
 
+    @contextmanager
+    def driver(self) -> Iterator[PsycopgTransaction | None]:
+        """Give the same transaction on psycopg itself, which can copy; None if it cannot here."""
+
 
 class SqlAlchemyTransaction:
     """On a SQLAlchemy connection, of any driver for Postgres or SQLite."""
@@ -89,6 +93,22 @@ class SqlAlchemyTransaction:
         with self._nested():
             yield
 
+    @contextmanager
+    def driver(self) -> Iterator[PsycopgTransaction | None]:
+        """Give the same transaction on psycopg itself, whose errors become SQLAlchemy's again."""
+        if self._connection.dialect.driver != "psycopg":
+            yield None
+            return
+        import psycopg
+        from sqlalchemy.exc import DBAPIError
+
+        connection: Any = self._connection.connection.driver_connection
+        try:
+            with PsycopgTransaction(connection, self.names, self.now).driver() as driver:
+                yield driver
+        except psycopg.Error as error:
+            raise DBAPIError.instance(None, None, error, psycopg.Error) from error
+
     def _nested(self) -> NestedTransaction:
         from sqlalchemy.exc import DBAPIError
 
@@ -113,20 +133,12 @@ class SqlAlchemyTransaction:
 
 
 class PsycopgTransaction:
-    """On a psycopg connection, whatever its row factory.
-
-    :param pipeline: of the connection, if it is in pipeline mode.
-    """
+    """On a psycopg connection, whatever its row factory."""
 
     def __init__(
-        self,
-        connection: psycopg.Connection[Any],
-        names: Names,
-        now: datetime | None,
-        pipeline: psycopg.Pipeline | None = None,
+        self, connection: psycopg.Connection[Any], names: Names, now: datetime | None
     ) -> None:
         self._connection = connection
-        self._pipeline = pipeline
         self.dialect = POSTGRES
         self.names = names
         self.now = now
@@ -146,11 +158,40 @@ class PsycopgTransaction:
 
         def rows() -> list[tuple[Any, ...]]:
             with self._translating():
-                if self._pipeline is not None and cursor.pgresult is None:
-                    self._pipeline.sync()
+                if cursor.pgresult is None:  # in a pipeline
+                    with self._connection.pipeline() as pipeline:
+                        pipeline.sync()
                 return cursor.fetchall() if cursor.description else []
 
         return rows
+
+    @contextmanager
+    def driver(self) -> Iterator[PsycopgTransaction | None]:
+        """Give itself; None where nothing can be copied: in a pipeline, or in no transaction."""
+        import psycopg
+
+        server = self._connection.pgconn
+        is_in_pipeline = server.pipeline_status != psycopg.pq.PipelineStatus.OFF
+        has_transaction = not self._connection.autocommit or server.transaction_status
+        able = psycopg.Pipeline.is_supported() and has_transaction and not is_in_pipeline
+        yield self if able else None
+
+    @contextmanager
+    def pipelined(self) -> Iterator[None]:
+        """Send statements together: Postgres is waited for where rows are needed, and once more."""
+        with self._translating(), self._connection.pipeline():
+            yield
+
+    @contextmanager
+    def copying(self, template: str) -> Iterator[Callable[[str], None]]:
+        """Run a COPY from what its lines are handed to; at the end, Postgres has all of them."""
+        statement = self.dialect.render(template, self.names)
+        with (
+            self._translating(),
+            self._connection.cursor() as cursor,
+            cursor.copy(statement.encode()) as copy,
+        ):
+            yield copy.write
 
     @contextmanager
     def _translating(self) -> Iterator[None]:
@@ -164,7 +205,7 @@ class PsycopgTransaction:
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         """Undo what happens inside, and only that, if it raises."""
-        if not self._connection.autocommit:
+        if not self._connection.autocommit and not self._connection.pgconn.transaction_status:
             # Now its owner's transaction has begun: else the block would be all of it, and commit.
             self._connection.execute("SELECT 1")
         with self._connection.transaction():

@@ -136,6 +136,15 @@ def test_gates_decide_by_their_truth(when, skip_if, passes):
     assert draft.passes_gates() is passes
 
 
+def test_gates_see_the_payload_as_it_was_handed_over():
+    payload, seen = {"n": 1, "tags": ["a"]}, []
+    draft = Draft().payload(payload).when(seen.append)
+    payload["n"] = 2
+    payload["tags"].append("b")
+    draft.passes_gates()
+    assert seen == [{"n": 1, "tags": ["a"]}]
+
+
 def test_gates_see_the_payload_and_stop_at_the_first_no():
     seen = []
     draft = Draft().payload({"n": 1}).when(seen.append).when(seen.append)

@@ -7,10 +7,16 @@ from collections.abc import Iterator
 import pytest
 from crashing import CrashingLog
 from sqlalchemy import event, make_url
+from steps_publishing import WORTH_COPYING
+
+from airflow_claim_dispatch.storage import publishing
 
 
 @pytest.fixture
-def crashing_log(url: str) -> Iterator[CrashingLog]:
+def crashing_log(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[CrashingLog]:
+    # In thousands of steps, not in thousands of actions.
+    monkeypatch.setattr(publishing, "_WORTH_COPYING", WORTH_COPYING)
+    monkeypatch.setattr(publishing, "_SCOUTS", 1)
     if url.startswith("postgresql"):
         # Nobody waits for a lock here: one thread plays all the parts.
         options = {"options": "-c lock_timeout=5s"}

@@ -38,6 +38,29 @@ class Mortal:
         with self._tx.savepoint():
             yield
 
+    @contextmanager
+    def driver(self) -> Iterator[Mortal | None]:
+        with self._tx.driver() as driver:
+            yield driver and Mortal(driver, self._left)
+
+    @contextmanager
+    def pipelined(self) -> Iterator[None]:
+        with self._tx.pipelined():
+            yield
+
+    @contextmanager
+    def copying(self, template: str) -> Iterator[Callable[[str], None]]:
+        """It may die in the middle of the lines, too."""
+        with self._tx.copying(template) as write:
+
+            def write_unless_dead(lines: str) -> None:
+                write(lines[: len(lines) // 2] if self._left == 0 else lines)
+                if self._left == 0:
+                    raise CrashedError
+                self._left -= 1
+
+            yield write_unless_dead
+
 
 class CrashingLog(ActionLog):
     """A log whose process dies within an operation: ``crash_before`` says before which statement.

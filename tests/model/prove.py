@@ -43,7 +43,7 @@ MUST_BE_PLAYED = {
     "verdict refused on waiting", "verdict refused on processed", "not asked about",
     "job left alone", "job expired", "extended", "not shortened", "not extended for ever",
 }  # fmt: skip
-ON_POSTGRES = {"claimed at once", "exchanged", "exchanged, and all of it had ended"}
+ON_POSTGRES = {"claimed at once", "exchanged", "exchanged, and all of it had ended", "copied"}
 
 
 def test_the_storage_does_what_the_model_says_for_long(crashing_log, capsys):

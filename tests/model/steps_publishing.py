@@ -13,7 +13,11 @@ from side_by_side import SideBySide
 
 from airflow_claim_dispatch.core.draft import Draft as RealDraft
 from airflow_claim_dispatch.core.errors import DuplicateAction
+from airflow_claim_dispatch.core.receipt import Receipt
 from airflow_claim_dispatch.core.times import Delay
+
+#: So many new actions are copied.
+WORTH_COPYING = 3
 
 
 class PublishingSteps(SideBySide):
@@ -36,6 +40,8 @@ class PublishingSteps(SideBySide):
             return
         if receipts is not None:
             assert not refused
+            if self.log.engine.dialect.name == "postgresql":
+                self.model.played["copied"] += copies(batch, receipts)
             statuses = self.model.publish(batch, [receipt.id for receipt in receipts])
             assert [receipt.status for receipt in receipts] == statuses
 
@@ -65,6 +71,12 @@ class PublishingSteps(SideBySide):
     def waiting(self) -> list[tuple[str, str]]:
         actions = self.model.actions.values()
         return [(a.type, a.key) for a in actions if a.is_pending and a.visible_at and a.key]
+
+
+def copies(batch: list[Draft], receipts: list[Receipt]) -> bool:
+    """Whether Postgres copies: the first key was free, and all that is copied were."""
+    written = [r.status for d, r in zip(batch, receipts, strict=True) if d.on_conflict != "replace"]
+    return len(written) >= WORTH_COPYING and set(written) == {"published"}
 
 
 def real(draft: Draft) -> Any:

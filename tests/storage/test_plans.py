@@ -11,7 +11,9 @@ from story import CLAIMER, RUNNER, execute, ids_of, publish
 
 from airflow_claim_dispatch.core.settlement import released
 from airflow_claim_dispatch.storage import choosing, claiming, leases, settling, stretches
-from airflow_claim_dispatch.storage.transaction import SqlAlchemyTransaction
+from airflow_claim_dispatch.storage.claiming import Taken
+from airflow_claim_dispatch.storage.marks import Marks
+from airflow_claim_dispatch.storage.transaction import SqlAlchemyTransaction, Transaction
 
 SERVED = [f"t{n}" for n in range(20)]
 
@@ -107,6 +109,41 @@ def test_a_claim_of_one_type_with_its_lease_reads_only_what_it_claims(fresh_log)
                 for node in plan
                 if node["Node Type"] == "Seq Scan" and node.get("Relation Name") == "action_logs"
             ]
+
+
+BURST = """
+    INSERT INTO action_logs (type, payload, end_at)
+    SELECT 't1', '{}', timestamptz '2026-03-01 07:00+00' + interval '1 millisecond' * n
+      FROM generate_series(1, 100000) n
+"""
+
+ENTRIES_READ = "SELECT pg_stat_get_xact_tuples_returned('action_logs_due'::regclass)"
+
+
+@pytest.mark.parametrize("types", [["t1"], ["t1", "t2", "t3"]])
+@pytest.mark.parametrize("way", ["at once", "at once, in file", "to run"])
+def test_a_claim_beyond_its_marks_reads_only_what_it_claims_after_a_burst(
+    fresh_log, way: str, types: list[str]
+):
+    log = fresh_log
+    execute(log, FILL)
+    execute(log, "ANALYZE action_logs")
+    execute(log, BURST)
+    marks = Marks()
+    marks.lows()
+    marks.current = {"t1": "2026-03-01T07:00:50+00:00"}
+
+    def claim(tx: Transaction) -> Taken | None:
+        if way == "to run":
+            return claiming.claim_to_run(tx, types, 1000, 60, RUNNER, marks)
+        in_file = way == "at once, in file"
+        return claiming.claim_at_once(tx, types, 1000, 60, RUNNER, marks, in_file=in_file)()
+
+    with log.engine.begin() as connection:
+        taken = claim(SqlAlchemyTransaction(connection, log.names, log.clock()))
+        read = connection.exec_driver_sql(ENTRIES_READ).scalar_one()
+    assert len(taken.rows) == 1000
+    assert read < 10_000
 
 
 def assert_reads_only_what_it_claims(plan: list[dict]) -> None:
