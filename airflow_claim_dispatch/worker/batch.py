@@ -16,7 +16,7 @@ from airflow_claim_dispatch.core.execution import Execution, Stopped
 from airflow_claim_dispatch.core.processor import Processor, Processors
 from airflow_claim_dispatch.core.settlement import Settlement, dead, released
 from airflow_claim_dispatch.storage.choosing import Row
-from airflow_claim_dispatch.storage.claiming import Taken
+from airflow_claim_dispatch.storage.claiming import Claim, Taken
 from airflow_claim_dispatch.storage.leases import Owner
 from airflow_claim_dispatch.storage.rows import to_action
 from airflow_claim_dispatch.worker.keeper import Keeper
@@ -57,8 +57,8 @@ class BatchRun:
         self._execution = execution
         self._keeper = Keeper(action_log, lease)
         self._now = _ticking(action_log)
-        self._waiting: deque[tuple[str, Row]] = deque()
-        self._suspects: deque[tuple[str, Row]] = deque()
+        self._waiting = _Queue()
+        self._suspects = _Queue()
         self._stopped = False
 
     def run(self, take: Callable[[], Taken]) -> Tally:
@@ -93,37 +93,36 @@ class BatchRun:
 
     def _run_taken(self, taken: Taken) -> None:
         """Run what is held; the lease of ``taken`` itself is left to its owner to end."""
-        self._waiting.extend((taken.token, row) for row in taken.rows)
         if taken.suspects:
-            self._suspects.extend((taken.suspects.token, row) for row in taken.suspects.rows)
-        self._run_together(taken.token)
+            self._suspects.fill(taken.suspects)
+        self._run_together(taken)
         if taken.suspects:
-            self._run_alone(taken.suspects.token)
+            self._run_alone()
 
-    def _run_together(self, token: str) -> None:
-        while (held := self._next(self._waiting, token)) is not None:
-            self._run_one(*held)
+    def _run_together(self, taken: Taken) -> None:
+        self._waiting.fill(taken)
+        while (row := self._next(self._waiting)) is not None:
+            self._run_one(taken.token, row)
         self._release(self._waiting)
 
-    def _run_alone(self, token: str) -> None:
+    def _run_alone(self) -> None:
         """Whatever a suspect does to this process, it does to itself: the rest is not taken."""
-        while (held := self._next(self._suspects, token)) is not None:
-            _, row = held
+        token = self._suspects.token
+        while (row := self._next(self._suspects)) is not None:
             log.info("Running action %d alone: its last run lost its lease.", row.id)
             self._keeper.flush()
             since = monotonic()
             taken = self._log.take(token, [row.id], self._lease, self._owner)
             self._keeper.hold(taken.token, since)
-            self._waiting.extend((taken.token, row) for row in taken.rows)
-            self._run_together(taken.token)
+            self._run_together(taken)
             self._keeper.finish(taken.token)
         self._release(self._suspects)
         self._keeper.finish(token)
 
-    def _next(self, queue: deque[tuple[str, Row]], token: str) -> tuple[str, Row] | None:
-        if self._stopped or not self._keeper.holds(token):
+    def _next(self, queue: _Queue) -> Row | None:
+        if self._stopped or not self._keeper.holds(queue.token):
             return None
-        return _pop(queue)
+        return queue.pop()
 
     def _run_one(self, token: str, row: Row) -> None:
         try:
@@ -180,19 +179,28 @@ class BatchRun:
         self._release(self._waiting)
         self._release(self._suspects)
 
-    def _release(self, queue: deque[tuple[str, Row]]) -> None:
+    def _release(self, queue: _Queue) -> None:
         """Give back, uncounted, what has not started; what is lost stays as it is."""
-        while (held := _pop(queue)) is not None:
-            token, row = held
-            self._keeper.settle(token, released(row.id, timedelta(0), failed=False))
+        while (row := queue.pop()) is not None:
+            self._keeper.settle(queue.token, released(row.id, timedelta(0), failed=False))
 
 
-def _pop(queue: deque[tuple[str, Row]]) -> tuple[str, Row] | None:
-    """Take the first, if ``stop()`` has not emptied the queue a moment ago, in a signal handler."""
-    try:
-        return queue.popleft()
-    except IndexError:
-        return None
+class _Queue:
+    """What waits to be run under one lease; ``stop()`` may empty it in a signal handler."""
+
+    def __init__(self) -> None:
+        self.token = ""
+        self._rows: deque[Row] = deque()
+
+    def fill(self, claim: Claim | Taken) -> None:
+        self.token = claim.token
+        self._rows.extend(claim.rows)
+
+    def pop(self) -> Row | None:
+        try:
+            return self._rows.popleft()
+        except IndexError:
+            return None
 
 
 def _summary(settlement: Settlement) -> str:

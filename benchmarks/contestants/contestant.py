@@ -46,6 +46,7 @@ def take_turn(contestant: Contestant, server: Server, amount: int) -> Turn:
     server.rest(contestant.database)
     new = payloads(amount)
     publish = work(lambda: contestant.publish(new), amount, server.process)
+    del new  # a publisher's: no consumer's garbage collector has to look through it
     server.rest(contestant.database)
     consume = work(lambda: contestant.consume(amount), amount, server.process)
     return Turn(publish, consume)
