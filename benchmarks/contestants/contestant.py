@@ -44,9 +44,13 @@ def take_turn(contestant: Contestant, server: Server, amount: int) -> Turn:
     """Publish and consume ``amount`` actions; nothing else is timed."""
     contestant.empty()
     server.rest(contestant.database)
-    new = payloads(amount)
-    publish = work(lambda: contestant.publish(new), amount, server.process)
-    del new  # a publisher's: no consumer's garbage collector has to look through it
+    publish = _publish(contestant, server, amount)
     server.rest(contestant.database)
     consume = work(lambda: contestant.consume(amount), amount, server.process)
     return Turn(publish, consume)
+
+
+def _publish(contestant: Contestant, server: Server, amount: int) -> Work:
+    """Publish; no consumer's garbage collector has to look through the payloads afterwards."""
+    new = payloads(amount)
+    return work(lambda: contestant.publish(new), amount, server.process)
