@@ -47,6 +47,7 @@ def take_turn(contestant: Contestant, server: Server, amount: int) -> Turn:
     publish = _publish(contestant, server, amount)
     server.rest(contestant.database)
     consume = work(lambda: contestant.consume(amount), amount, server.process)
+    server.rest(contestant.database)  # or autovacuum would work on it in the next one's turn
     return Turn(publish, consume)
 
 
