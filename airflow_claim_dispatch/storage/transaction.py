@@ -96,7 +96,8 @@ class SqlAlchemyTransaction:
     @contextmanager
     def driver(self) -> Iterator[PsycopgTransaction | None]:
         """Give the same transaction on psycopg itself, whose errors become SQLAlchemy's again."""
-        if self._connection.dialect.driver != "psycopg":
+        dialect = self._connection.dialect
+        if dialect.driver != "psycopg" or dialect.is_async:
             yield None
             return
         import psycopg

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 
 import psycopg
 import pytest
 from sqlalchemy import create_engine, make_url
+from sqlalchemy.ext.asyncio import create_async_engine
 from story import (
     at_once,
     claim,
@@ -22,7 +24,7 @@ from story import (
 
 from airflow_claim_dispatch.core.draft import NewAction
 from airflow_claim_dispatch.core.errors import DuplicateAction
-from airflow_claim_dispatch.publisher import Publisher
+from airflow_claim_dispatch.publisher import AsyncPublisher, Publisher
 from airflow_claim_dispatch.storage import publishing, wakeup
 from airflow_claim_dispatch.storage.action_log import ActionLog
 from airflow_claim_dispatch.storage.rows import to_action
@@ -264,6 +266,20 @@ def test_in_a_pipeline_of_its_owner_all_are_inserted(log, postgres_url):
     with psycopg.connect(url) as connection, connection.pipeline():
         receipts = Publisher(connection).publish_many(drafts)
     assert [r.status for r in receipts].count("published") == MANY - 1
+    assert amount(log) == MANY
+
+
+@pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
+def test_in_asyncio_all_are_inserted(log, postgres_url, driver):
+    async def publish() -> None:
+        engine = create_async_engine(make_url(postgres_url).set(drivername=f"postgresql+{driver}"))
+        async with engine.begin() as connection:
+            publisher = AsyncPublisher(connection)
+            await publisher.publish_many([lambda draft: draft.type("mail")] * MANY)
+        await engine.dispose()
+
+    asyncio.run(publish())
+    assert ways(log) == ["INSERT"]
     assert amount(log) == MANY
 
 
