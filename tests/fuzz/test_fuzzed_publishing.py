@@ -96,7 +96,11 @@ def test_a_payload_that_is_accepted_is_read_as_it_was(log, payload):
 
 
 def as_json(value):
-    """A tuple is a list, once it is JSON; and Postgres takes a large float for an integer."""
+    """A tuple is a list, once it is JSON, a UUID is text; and Postgres takes a large float for an
+    integer.
+    """
+    if isinstance(value, UUID):
+        return str(value)
     if isinstance(value, int | float) and 10**15 < abs(value) < 10**308:
         return float(value)
     if isinstance(value, dict):
