@@ -51,11 +51,13 @@ def links(meta: Mapping[str, Json]) -> list[Any]:
 class TracedExecution(Execution):
     """Runs each action in a span of its own, below the task's."""
 
-    def run(self, action: Action, processor: Processor, clock: Clock, **more: Any) -> Settlement:
+    def run(
+        self, action: Action, processor: Processor, clock: Clock, *more: Mapping[str, Any]
+    ) -> Settlement:
         """Run ``action`` as ``Execution`` does, and say in its span how it ended."""
         with _span(action, processor) as span:
             try:
-                settlement = super().run(action, processor, clock, **more)
+                settlement = super().run(action, processor, clock, *more)
             except Stopped as stopped:
                 _end(span, stopped.settlement)
                 raise

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from airflow_claim_dispatch.core.action import Action
@@ -28,6 +29,8 @@ from airflow_claim_dispatch.core.settlement import (
 )
 
 Clock: TypeAlias = Callable[[], datetime]
+
+_NOTHING_MORE: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +77,13 @@ class Execution:
         self._words = words or Words()
         self._max_attempts = max_attempts
 
-    def run(self, action: Action, processor: Processor, clock: Clock, **more: Any) -> Settlement:
+    def run(
+        self,
+        action: Action,
+        processor: Processor,
+        clock: Clock,
+        more: Mapping[str, Any] = _NOTHING_MORE,
+    ) -> Settlement:
         """Run ``action`` unless its guard says no; return how the claim ends.
 
         ``clock`` is asked only where the time matters; ``more`` goes to the processor's ``run``
@@ -84,9 +93,15 @@ class Execution:
             refused = self._guard(action, processor, clock)
             if refused is not None:
                 return refused
-        return self.resume(action, processor, clock, **more)
+        return self.resume(action, processor, clock, more)
 
-    def resume(self, action: Action, processor: Processor, clock: Clock, **more: Any) -> Settlement:
+    def resume(
+        self,
+        action: Action,
+        processor: Processor,
+        clock: Clock,
+        more: Mapping[str, Any] = _NOTHING_MORE,
+    ) -> Settlement:
         """Run ``action``, whose guard has said yes before, like ``run``."""
         try:
             _call(processor, action, more)
@@ -127,13 +142,13 @@ class Execution:
         return None if rule is None else skipped(action.id, f"rule says no: {rule}")
 
 
-def _call(processor: Processor, action: Action, more: dict[str, Any]) -> None:
+def _call(processor: Processor, action: Action, more: Mapping[str, Any]) -> None:
     job = processor.to_job(action)
     if type(job) is not dict and not isinstance(job, Mapping):
         raise InvalidProcessor(
             f"{processor.name}.to_job() must return a dict of keyword arguments, not {job!r}"
         )
-    result = processor.run(**job, **more)
+    result = processor.run(**job, **more) if more else processor.run(**job)
     if result is None:
         return
     if inspect.iscoroutine(result):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from heapq import merge
 from itertools import islice
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 from airflow_claim_dispatch.storage import limits
@@ -38,8 +38,9 @@ _UNPAUSED_FROM = """
                         WHERE p.type = x.type AND p.paused_at IS NOT NULL)
 """
 
+# In the order of ``Row``.
 RUNNABLE = (
-    "id, type, {text:payload}, end_at, expires_at, idempotency_key, attempts, fail_count, expiries"
+    "end_at, id, type, {text:payload}, expires_at, idempotency_key, attempts, fail_count, expiries"
 )
 
 MARK = "SET claim_token = {token::token}, claimed_at = {now}, visible_at = NULL, updated_at = {now}"
@@ -149,12 +150,15 @@ _FEW = 4
 
 
 class Row(NamedTuple):
-    """A claimed row as it was fetched; its payload is still text, and may be anything."""
+    """A claimed row as it was fetched; its payload is still text, and may be anything.
 
+    Rows compare by when they are due, and then by id.
+    """
+
+    end_at: Any
     id: int
     type: str
     payload: Any
-    end_at: Any
     expires_at: Any
     idempotency_key: str | None
     attempts: int
@@ -162,7 +166,8 @@ class Row(NamedTuple):
     expiries: int
 
 
-_order = itemgetter(Row._fields.index("end_at"), Row._fields.index("id"))
+#: Like ``Row._make``, in half the time.
+_as_row: Callable[[tuple[Any, ...]], Row] = partial(tuple.__new__, Row)
 
 
 def pending_types(tx: Transaction) -> list[str]:
@@ -192,7 +197,7 @@ def claim_unlocked(
         rows = fetch(tx, first, limit=limit, sample=_sample(types, limit), **parameters)
     if missing := limit - len(rows):
         rows += fetch(tx, rest, limit=missing, **parameters)
-    return sorted(rows, key=_order)
+    return sorted(rows)
 
 
 def claim_with_lease(
@@ -258,4 +263,4 @@ def fetch(tx: Transaction, template: str, **parameters: Any) -> list[Row]:
 
 
 def _in_order(rows: Iterable[tuple[Any, ...]]) -> list[Row]:
-    return sorted(map(Row._make, rows), key=_order)  # RETURNING has no order
+    return sorted(map(_as_row, rows))  # RETURNING has no order

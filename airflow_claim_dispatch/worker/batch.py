@@ -51,6 +51,7 @@ class BatchRun:
         execution: Execution,
     ) -> None:
         self._log = action_log
+        self._dialect = action_log.dialect
         self._processors = processors
         self._owner = owner
         self._lease = lease
@@ -149,7 +150,7 @@ class BatchRun:
             log.warning("Action %d: %s; released for another process.", row.id, reason)
             return released(row.id, _ODD_DELAY, failed=False, error=reason)
         try:
-            action = to_action(row, self._log.dialect)
+            action = to_action(row, self._dialect)
         except InvalidAction as error:
             log.error("Action %d cannot be read: %s", row.id, error)  # noqa: TRY400  the reason says all
             return dead(row.id, str(error))
@@ -167,7 +168,7 @@ class BatchRun:
         settlement, ending = self._log.settle_with(
             token,
             lambda connection: self._execution.run(
-                action, processor, self._now, connection=connection
+                action, processor, self._now, {"connection": connection}
             ),
         )
         if ending == "left":
