@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from sqlalchemy import event
 
 from airflow_claim_dispatch.worker.drain import run_due
 from benchmarks.contestants.ours import Ours
-from benchmarks.samples import BATCH, drafts
+from benchmarks.samples import BATCH, decoded, drafts
 from benchmarks.server import Server
 
 
@@ -62,7 +61,7 @@ class Bare(Ours):
                 payload = [column.name for column in cursor.description or ()].index("payload")
                 rows.sort()
                 for row in rows:
-                    _nothing(json.loads(row[payload]))
+                    _nothing(decoded(row[payload]))
                 ids = dict(zip(self._ids, (row[0] for row in rows), strict=False))
         return len(ids)
 

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 
 from benchmarks.contestants.ours import Ours
-from benchmarks.samples import TYPE, key_of
+from benchmarks.samples import TYPE, encoded, key_of
 from benchmarks.server import Server
 
 
@@ -29,7 +29,7 @@ class Copy(Ours):
             cursor.copy(f"COPY action_logs ({columns}) FROM STDIN".encode()) as copy,
         ):
             for payload in new:
-                copy.write_row((TYPE, json.dumps(payload), "now", key_of(payload)))
+                copy.write_row((TYPE, encoded(payload).decode(), "now", key_of(payload)))
 
 
 class ServerSide(Ours):

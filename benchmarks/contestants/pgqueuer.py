@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
@@ -14,7 +13,7 @@ from pgqueuer import AsyncpgDriver, Queries, QueueManager
 from pgqueuer.ports.repository import EntrypointExecutionParameter
 from pgqueuer.types import QueueExecutionMode
 
-from benchmarks.samples import BATCH, TYPE, batches, key_of
+from benchmarks.samples import BATCH, TYPE, batches, decoded, encoded, key_of
 from benchmarks.server import Server
 
 
@@ -43,7 +42,7 @@ class PgQueuerRaw:
             for batch in batches(new):
                 await queries.enqueue(
                     [TYPE] * len(batch),
-                    [json.dumps(payload).encode() for payload in batch],
+                    [encoded(payload) for payload in batch],
                     [0] * len(batch),
                     dedupe_key=[key_of(payload) for payload in batch],
                 )
@@ -59,7 +58,7 @@ class PgQueuerRaw:
             while done < amount:
                 jobs = await queries.dequeue(BATCH, entrypoints, me, None, timedelta(seconds=300))
                 for job in jobs:
-                    _nothing(json.loads(job.payload))
+                    _nothing(decoded(job.payload))
                 await queries.log_jobs([(job, "successful", None) for job in jobs])
                 done += len(jobs)
 
@@ -95,7 +94,7 @@ class PgQueuerWorker(PgQueuerRaw):
             async def nothing(job: Any) -> None:
                 nonlocal ran
                 ran += 1
-                _nothing(json.loads(job.payload))
+                _nothing(decoded(job.payload))
 
             await manager.run(batch_size=BATCH, mode=QueueExecutionMode.drain)
 

@@ -8,7 +8,7 @@ from typing import Any
 import uvloop
 from procrastinate import App, PsycopgConnector
 
-from benchmarks.samples import batches
+from benchmarks.samples import batches, decoded, encoded
 from benchmarks.server import Server
 
 #: More gains nothing; fewer loses.
@@ -60,7 +60,13 @@ class Procrastinate:
 
     def _run(self, work: Callable[[App, Any], Awaitable[None]]) -> int:
         ran = 0
-        app = App(connector=PsycopgConnector(conninfo=self._url, max_size=_CONCURRENCY + 2))
+        connector = PsycopgConnector(
+            conninfo=self._url,
+            max_size=_CONCURRENCY + 2,
+            json_dumps=lambda value: encoded(value).decode(),
+            json_loads=decoded,
+        )
+        app = App(connector=connector)
 
         @app.task(name="nothing")
         async def nothing(**payload: Any) -> None:  # noqa: ARG001  what a job gets
