@@ -58,11 +58,12 @@ class Bare(Ours):
             )
             rows = cursor.fetchall() if cursor.description else []
             if _is_claim(cursor):
-                payload = [column.name for column in cursor.description or ()].index("payload")
+                names = [column.name for column in cursor.description or ()]
+                payload, id_ = names.index("payload"), names.index("id")
                 rows.sort()
                 for row in rows:
                     _nothing(decoded(row[payload]))
-                ids = dict(zip(self._ids, (row[0] for row in rows), strict=False))
+                ids = dict(zip(self._ids, (row[id_] for row in rows), strict=False))
         return len(ids)
 
     def _record(self) -> list[Sent]:
