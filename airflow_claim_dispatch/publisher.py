@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 from airflow_claim_dispatch import tracing
+from airflow_claim_dispatch.core.action import exact
 from airflow_claim_dispatch.core.draft import Draft, Gate, NewAction, OnConflict
 from airflow_claim_dispatch.core.errors import UnsupportedConnection
 from airflow_claim_dispatch.core.payload import DEFAULT_MAX_BYTES, Json, Payload
@@ -131,7 +132,9 @@ class PublishingVerbs(ABC):
 
         The receipt says ``cancelled``, ``in_flight`` (it is claimed), ``settled`` or ``missing``.
         """
-        return self.transact(table or self.table, lambda tx: publishing.cancel(tx, type, key))
+        return self.transact(
+            table or self.table, lambda tx: publishing.cancel(tx, exact(type), exact(key))
+        )
 
     def reschedule(
         self,
@@ -147,7 +150,8 @@ class PublishingVerbs(ABC):
         """
         end_at = resolve(eligible_at, "eligible_at")
         return self.transact(
-            table or self.table, lambda tx: publishing.reschedule(tx, type, key, end_at)
+            table or self.table,
+            lambda tx: publishing.reschedule(tx, exact(type), exact(key), end_at),
         )
 
 

@@ -55,6 +55,15 @@ def check_type(value: object) -> str:
     return _checked(value)
 
 
+def exact(text: str) -> str:
+    """Return the characters of ``text`` themselves.
+
+    A member of an enumeration that is text too has its own idea of how it is formatted, another in
+    each version of Python.
+    """
+    return str.__str__(text) if isinstance(text, str) else text
+
+
 @lru_cache(maxsize=1024)  # thousands of actions have one type
 def _checked(value: str) -> str:
     if len(value) > MAX_TYPE_LENGTH:
@@ -65,4 +74,4 @@ def _checked(value: str) -> str:
         raise InvalidType(
             "type contains a NUL character or a lone surrogate: neither can be stored"
         )
-    return value
+    return exact(value)

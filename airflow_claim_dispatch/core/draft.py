@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
-from airflow_claim_dispatch.core.action import check_type
+from airflow_claim_dispatch.core.action import check_type, exact
 from airflow_claim_dispatch.core.errors import InvalidAction
 from airflow_claim_dispatch.core.payload import (
     DEFAULT_MAX_BYTES,
@@ -79,8 +79,7 @@ class Draft:
 
     def meta(self, meta: Payload) -> Draft:
         """Add bookkeeping that the processor does not see as payload, a JSON object."""
-        check_object(meta, "meta")
-        self._meta = {**self._meta, **meta}
+        self._meta = {**self._meta, **json.loads(check_object(meta, "meta"))}
         return self
 
     def rules(self, rules: list[Json] | Json) -> Draft:
@@ -95,7 +94,7 @@ class Draft:
                 f"idempotency key must be text of 1 to {MAX_KEY_LENGTH} characters, without NUL and"
                 f" lone surrogates, not {key!r}"
             )
-        self._key = key
+        self._key = exact(key)
         return self
 
     def on_conflict(self, on_conflict: OnConflict) -> Draft:
@@ -108,12 +107,15 @@ class Draft:
         return self
 
     def when(self, gate: Gate) -> Draft:
-        """Publish only if ``gate(payload)`` is true."""
+        """Publish only if ``gate(payload)`` is true.
+
+        A gate sees the payload as it will be stored: a tuple is a list, a UUID text.
+        """
         self._gates += ((gate, True),)
         return self
 
     def skip_if(self, gate: Gate) -> Draft:
-        """Do not publish if ``gate(payload)`` is true."""
+        """Do not publish if ``gate(payload)``, like that of ``when``, is true."""
         self._gates += ((gate, False),)
         return self
 

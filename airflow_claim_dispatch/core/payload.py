@@ -50,11 +50,9 @@ def check_object(value: object, name: str) -> str:
     try:
         text = orjson.dumps(value, option=_AS_JSON).decode()
     except TypeError:  # not JSON, or not to orjson, which knows no integer beyond 64 bits
-        value = dict(value)
-        _check_value(value, name, 0)
-        return _ENCODER.encode(value)
-    if "null" in text or not _is_plain(text):  # what JSON has no number for becomes null
-        _check_value(value, name, 0)
+        return _ENCODER.encode(_checked(dict(value), name, 0))
+    if "null" in text or not _is_plain(text) or not _is_one_line(text):
+        _checked(value, name, 0)  # what JSON has no number for becomes null
     return text
 
 
@@ -133,6 +131,11 @@ def _is_plain(text: str) -> bool:
     return not has_nul and text.count("{") + text.count("[") <= MAX_DEPTH
 
 
+def _is_one_line(text: str) -> bool:
+    """Whether it is all of orjson's own making: a Fragment of it is written as it stands."""
+    return "\n" not in text and "\t" not in text and "\r" not in text
+
+
 def _finite(text: str) -> float:
     if not math.isfinite(number := float(text)):
         raise InvalidPayload(f"a number in payload is {number}, which JSON has no word for")
@@ -151,28 +154,21 @@ _AS_JSON = (
 )
 
 
-def _converted(value: object) -> Json:
-    if isinstance(value, UUID):
-        return str(value)
-    if isinstance(value, Enum):
-        return value.value
-    raise TypeError
-
-
 #: For what orjson cannot write.
-_ENCODER = json.JSONEncoder(
-    ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_converted
-)
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 #: Refuses what Python's parser takes although JSON does not.
 _DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse)
 
 
-def _check_value(value: object, path: str, depth: int) -> None:  # noqa: C901, PLR0912  one branch a JSON type
+def _checked(value: object, path: str, depth: int) -> Json:  # noqa: C901, PLR0912  a branch each
+    """Return ``value`` in JSON's own types; raise InvalidPayload, with the path, if it has none."""
+    if isinstance(value, Enum):  # which may be text or a number, too
+        return _checked(value.value, path, depth)
     if isinstance(value, str):
         if "\0" in value:
             raise InvalidPayload(f"{path} contains a NUL character, which Postgres cannot store")
-    elif value is None or isinstance(value, bool):
+    elif isinstance(value, bool) or value is None:
         pass
     elif isinstance(value, int):
         if not -_LARGEST_INT < value < _LARGEST_INT:
@@ -180,21 +176,32 @@ def _check_value(value: object, path: str, depth: int) -> None:  # noqa: C901, P
     elif isinstance(value, float):
         if not math.isfinite(value):
             raise InvalidPayload(f"{path} is {value}, which JSON has no word for")
+    elif isinstance(value, UUID):
+        return str(value)
     elif depth >= MAX_DEPTH:
         raise InvalidPayload(f"{path} is nested more than {MAX_DEPTH} levels deep")
     elif isinstance(value, dict):
-        for key, item in value.items():
-            if not isinstance(key, str):
-                raise InvalidPayload(f"{path} has the key {key!r}; JSON keys are strings")
-            if "\0" in key:
-                raise InvalidPayload(f"{path} has a key with a NUL character")
-            _check_value(item, f"{path}.{key}" if depth < 3 else path, depth + 1)  # noqa: PLR2004
+        return {
+            _checked_key(key, path): _checked(item, _below(path, key, depth), depth + 1)
+            for key, item in value.items()
+        }
     elif isinstance(value, list | tuple):
-        for item in value:
-            _check_value(item, path, depth + 1)
-    elif isinstance(value, Enum):
-        _check_value(value.value, path, depth)
-    elif not isinstance(value, UUID):
+        return [_checked(item, path, depth + 1) for item in value]
+    else:
         raise InvalidPayload(
             f"{path} is a {type(value).__name__}, which is not JSON: convert it first"
         )
+    return value
+
+
+def _checked_key(key: object, path: str) -> str:
+    if not isinstance(key, str):
+        raise InvalidPayload(f"{path} has the key {key!r}; JSON keys are strings")
+    if "\0" in key:
+        raise InvalidPayload(f"{path} has a key with a NUL character")
+    return key
+
+
+def _below(path: str, key: object, depth: int) -> str:
+    """Return the path of a value; three levels say enough."""
+    return f"{path}.{key}" if depth < 3 else path  # noqa: PLR2004

@@ -40,19 +40,20 @@ class RuleEvaluator(Protocol):
 
 
 def as_rules(value: object) -> list[Json]:
-    """Return one rule or several as a list; raise InvalidRule unless they are JSON objects."""
+    """Return one rule or several as a list, as they will be stored.
+
+    Raises InvalidRule unless they are JSON objects.
+    """
     rules = list(value) if isinstance(value, list | tuple) else [value]
     if len(rules) > MAX_RULES:
         raise InvalidRule(f"an action has at most {MAX_RULES} rules, not {len(rules)}")
-    for rule in rules:
-        try:
-            # Checked here because the evaluator's own parser is not safe against deep nesting.
-            check_object(rule, "rule")
-        except InvalidPayload as error:
-            raise InvalidRule(
-                f"{error}; a rule looks like {{'>': [{{'var': 'payload.n'}}, 3]}}"
-            ) from None
-    return rules
+    try:
+        # Checked here because the evaluator's own parser is not safe against deep nesting.
+        return [json.loads(check_object(rule, "rule")) for rule in rules]
+    except InvalidPayload as error:
+        raise InvalidRule(
+            f"{error}; a rule looks like {{'>': [{{'var': 'payload.n'}}, 3]}}"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)

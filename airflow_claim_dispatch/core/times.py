@@ -28,6 +28,7 @@ LONGEST = timedelta(days=36_525)
 _NOT_A_DURATION = re.compile(r"\d{10}|/")
 
 _MONTHS_A_YEAR = 12
+_SHORTEST_MONTH, _LONGEST_MONTH = 28, 31  # days
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,12 @@ class Delay:
 
     months: int
     seconds: float
+
+    @property
+    def least(self) -> float:
+        """The seconds that it takes at least, whatever month it begins in."""
+        days = _SHORTEST_MONTH if self.months > 0 else _LONGEST_MONTH
+        return self.months * days * 86_400 + self.seconds
 
     def after(self, now: datetime) -> datetime:
         """Return the time, in UTC, at which it has passed since ``now``."""

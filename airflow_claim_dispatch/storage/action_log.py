@@ -174,6 +174,7 @@ class ActionLog:
         """
         with self.engine.connect() as connection, connection.begin() as transaction:
             tx = self._on(connection)
+            tx.need_transaction()
             tx.lock_for_writing()
             settlement = run(connection)
             ending: Ending = "written"
@@ -289,6 +290,7 @@ class ActionLog:
     def _once(self, work: Callable[[Transaction], T], *, writes: bool) -> T:
         with self.engine.begin() as connection:
             tx = self._on(connection)
+            tx.need_transaction()
             if writes:
                 tx.lock_for_writing()
             return work(tx)

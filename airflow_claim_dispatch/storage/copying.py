@@ -15,7 +15,8 @@ from airflow_claim_dispatch.core.times import AT_ONCE, Delay
 from airflow_claim_dispatch.storage.transaction import PsycopgTransaction
 from airflow_claim_dispatch.storage.wakeup import SOON
 
-# An INSERT draws ids for whoever may insert; to draw one without takes a grant of its own.
+# An INSERT draws ids for whoever may insert; to draw one without takes a grant of its own. And a
+# trigger before each row may drop it, or give it another id: only an INSERT says what it did.
 _DRAW = f"""
     SELECT array_agg(nextval(ids)), {{now}},
            CASE WHEN {{time::earliest}} <= {{after:{SOON}}}
@@ -23,6 +24,9 @@ _DRAW = f"""
       FROM (SELECT CAST(pg_get_serial_sequence('{{actions}}', 'id') AS regclass) AS ids OFFSET 0) s
      CROSS JOIN generate_series(1, :amount)
      WHERE has_sequence_privilege(ids, 'USAGE')
+       AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_trigger
+                        WHERE tgrelid = CAST('{{actions}}' AS regclass)
+                          AND NOT tgisinternal AND tgtype & 7 = 7)
 """
 
 # The database has the time of writing itself, unless a clock is given: to read it takes longer.
@@ -39,7 +43,7 @@ _IN_VAIN = {"23505", "0A000", "42501"}
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """Ids for new actions, and the time that counts as now; no ids if we may not draw them."""
+    """Ids for new actions, and the time that counts as now; no ids if they cannot be copied."""
 
     ids: list[int] | None
     now: datetime
@@ -111,6 +115,6 @@ def _earliest(actions: Sequence[NewAction]) -> str:
     for action in actions:
         if not isinstance(action.end_at, Delay):
             points.append(action.end_at)
-        elif not action.end_at.months and action.end_at.seconds <= SOON:
+        elif action.end_at.least <= SOON:
             return "-infinity"
     return min(points).isoformat() if points else "infinity"

@@ -18,8 +18,8 @@ from airflow_claim_dispatch.storage.wakeup import SOON, notify
 _WORTH_COPYING = 200
 
 #: So many are inserted first. Is one of their keys taken, others will be, too: who publishes the
-#: same actions again should not copy in vain each time. A SELECT of those keys would be planned once
-#: and, where the table was small then, read all of it ever after.
+#: same actions again should not copy in vain each time. A SELECT of those keys would be planned
+#: once and, where the table was small then, read all of it ever after.
 _SCOUTS = 5
 
 #: Rounds in which a key may be taken and freed under us before we give up.

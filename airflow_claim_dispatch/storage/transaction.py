@@ -123,6 +123,14 @@ class SqlAlchemyTransaction:
                 " over its engine, or a connection that begins one"
             ) from None
 
+    def need_transaction(self) -> None:
+        """Raise UnsupportedConnection where every statement would commit by itself."""
+        if getattr(self._connection.connection.driver_connection, "autocommit", False) is True:
+            raise UnsupportedConnection(
+                "this engine is in AUTOCOMMIT: a crash between two statements would lose actions;"
+                " hand over one that has transactions"
+            )
+
     def lock_for_writing(self) -> None:
         """Become the one writer that SQLite allows, before anything is read or a savepoint set.
 

@@ -3,7 +3,10 @@
 # ruff: noqa: DTZ001  naive times are among what is refused
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta, timezone
+from enum import Enum
+from uuid import UUID
 
 import pytest
 
@@ -25,6 +28,30 @@ def test_without_more_than_a_type_an_action_is_due_at_once():
     assert action.end_at == Delay(0, 0)
     assert action.document == "{}"
     assert action.on_conflict == "keep"
+
+
+class Kind(str, Enum):
+    """Text, whose format is not its text."""
+
+    WELCOME = "email.welcome"
+
+
+def test_what_an_enumeration_names_is_its_text():
+    """Whatever was checked first: both are equal, and have one hash."""
+    for kind in (Kind.WELCOME, "email.welcome", Kind.WELCOME):
+        action = Draft().type(kind).idempotency(kind).check()
+        assert type(action.type) is type(action.idempotency_key) is str
+        assert f"{action.type} {action.idempotency_key}" == "email.welcome email.welcome"
+
+
+def test_rules_and_meta_are_checked_as_they_are_stored():
+    order = UUID("6f1b7f6e-0d0c-4c53-9f8e-3d0f6f2c8a11")
+    meta = {"order": order, "tags": ["a"]}
+    draft = Draft().type("mail").rules({"==": [{"var": "payload.id"}, order]}).meta(meta)
+    meta["tags"].append("b")
+    stored = json.loads(draft.check().document)
+    assert stored["__rules"] == [{"==": [{"var": "payload.id"}, str(order)]}]
+    assert stored["__meta"] == {"order": str(order), "tags": ["a"]}
 
 
 def test_every_step_ends_up_in_what_is_written():

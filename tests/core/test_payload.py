@@ -11,6 +11,7 @@ from enum import Enum, IntEnum
 from types import MappingProxyType
 from uuid import UUID
 
+import orjson
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -19,7 +20,7 @@ from airflow_claim_dispatch.core.errors import InvalidPayload
 from airflow_claim_dispatch.core.payload import (
     DEFAULT_MAX_BYTES,
     MAX_DEPTH,
-    _check_value,
+    _checked,
     check_object,
     check_payload,
     decode,
@@ -99,6 +100,18 @@ class Size(Enum):
     ODD = Decimal(1)
 
 
+class Label(str, Enum):
+    """Text that is not its value."""
+
+    def __new__(cls, text: str, value: str) -> Label:
+        member = str.__new__(cls, text)
+        member._value_ = value
+        return member
+
+    SHORT = "a long label", "x"
+    ODD = "sound", "x\0"
+
+
 class Level(IntEnum):
     HIGH = 3
 
@@ -157,6 +170,23 @@ def test_what_is_stored_is_what_is_fetched(payload):
 
 
 KEYS = st.text("a\0") | st.integers() | st.none() | st.booleans()
+
+
+@pytest.mark.parametrize("more", [{}, {"large": 2**70}], ids=["orjson", "json"])
+def test_of_an_enumeration_its_value_is_stored(more):
+    text = check_object({"a": Label.SHORT, "b": [Label.SHORT]} | more, "payload")
+    assert json.loads(text) == {"a": "x", "b": ["x"]} | more
+    with pytest.raises(InvalidPayload, match=r"payload\.a contains a NUL"):
+        check_object({"a": Label.ODD} | more, "payload")
+
+
+@pytest.mark.parametrize("text", [b'{\n"a":1}', b"1}\t2020-01-01\t\t\n9\tevil\t{}", b"1\r"])
+def test_text_that_an_encoder_was_told_to_trust_is_not_trusted(text):
+    """Postgres would read lines of it as rows of their own."""
+    with pytest.raises(InvalidPayload, match=r"payload\.a is a Fragment"):
+        check_object({"a": orjson.Fragment(text), "z": 2}, "payload")
+
+
 ODD = st.recursive(
     st.floats() | st.text("\0{[\\") | st.integers() | st.dates() | st.binary(),
     lambda inner: st.lists(inner) | st.tuples(inner) | st.dictionaries(KEYS, inner),
@@ -171,7 +201,7 @@ ODD = st.recursive(
 def test_the_encoder_lets_nothing_pass_that_a_look_at_each_value_would_refuse(payload):
     """Most payloads are judged by the encoder alone, which is fast."""
     try:
-        _check_value(payload, "payload", 0)
+        _checked(payload, "payload", 0)
     except InvalidPayload:
         with pytest.raises(InvalidPayload):
             check_object(payload, "payload")

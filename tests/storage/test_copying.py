@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
+from enum import Enum
 
 import psycopg
 import pytest
+from pendulum import duration
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 from story import (
@@ -112,6 +114,38 @@ def test_an_action_is_stored_as_it_would_be_inserted(log, steps):
         assert stored(log, copied[position].id, *columns[:-1]) == expected
         if steps:
             assert stored(log, copied[number].id, columns[-1]) == f"{odd}{number:04}"
+
+
+class Kind(str, Enum):
+    """Text, whose format is not its text."""
+
+    MAIL = "mail"
+
+
+def test_a_member_of_an_enumeration_is_copied_as_it_would_be_inserted(log):
+    (first,) = log.publish([new(Kind.MAIL, Kind.MAIL)])
+    receipts = log.publish([*many(), new(Kind.MAIL, Kind.MAIL)])
+    assert receipts[-1] == {"status": "duplicate", "id": first.id}
+    assert execute(log, "SELECT DISTINCT type FROM action_logs") == [("mail",)]
+
+
+def test_where_a_trigger_may_change_a_row_all_are_inserted(log):
+    """It may drop the row, or give it another id: a COPY would not tell."""
+    execute(
+        log,
+        "CREATE FUNCTION drop_one() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " IF new.idempotency_key = '0100' THEN RETURN NULL; END IF; RETURN new; END $$;"
+        " CREATE TRIGGER drop_one BEFORE INSERT ON action_logs"
+        " FOR EACH ROW EXECUTE FUNCTION drop_one()",
+    )
+    try:
+        receipts = log.publish(many())
+    finally:
+        execute(log, "DROP TRIGGER drop_one ON action_logs; DROP FUNCTION drop_one")
+    assert ways(log) == ["INSERT", "INSERT"]
+    published = {receipt.id for receipt in receipts if receipt.status == "published"}
+    assert published == {id_ for (id_,) in execute(log, "SELECT id FROM action_logs")}
+    assert len(published) == MANY - 1
 
 
 def test_without_a_clock_the_database_says_when(log):
@@ -225,6 +259,9 @@ def told(log):
         (timedelta(seconds=15), 1),
         (timedelta(seconds=16), 0),
         ("P1M", 0),
+        (duration(months=-1), 1),
+        (duration(months=1, days=-31), 1),
+        (duration(months=1, days=-27), 0),
         (datetime(2020, 1, 1, tzinfo=timezone.utc), 1),
         (datetime(2100, 1, 1, tzinfo=timezone.utc), 0),
     ],

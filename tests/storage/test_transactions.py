@@ -231,6 +231,16 @@ def test_the_sqlite_here_is_new_enough():
     assert sqlite3.sqlite_version_info >= (3, 35)
 
 
+def test_an_engine_that_commits_every_statement_is_refused(postgres_url):
+    """What claims would mark actions, and a crash before it has written its lease lose them."""
+    log = ActionLog(create_engine(postgres_url, isolation_level="AUTOCOMMIT"))
+    with pytest.raises(UnsupportedConnection, match="AUTOCOMMIT"):
+        log.publish([new(key="a")])
+    with pytest.raises(UnsupportedConnection, match="AUTOCOMMIT"):
+        log.settle_with("token", lambda _: pytest.fail("it ran"))
+    log.engine.dispose()
+
+
 def test_a_connection_that_commits_every_statement_is_refused(postgres_url):
     engine = create_engine(postgres_url, isolation_level="AUTOCOMMIT")
     with (
