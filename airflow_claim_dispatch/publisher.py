@@ -8,6 +8,7 @@ call is a transaction of its own.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeAlias, TypeVar
@@ -102,21 +103,19 @@ class PublishingVerbs(ABC):
 
         All are checked before the first is written. A key that repeats counts once.
         """
-        skipped = Receipt("skipped")
-        receipts: list[Receipt] = []
-        by_table: dict[str, tuple[list[int], list[NewAction]]] = {}
+        amount = 0
+        by_table: dict[str, tuple[list[int], list[NewAction]]] = defaultdict(lambda: ([], []))
         trace = tracing.publishers_context()
-        for index, description in enumerate(descriptions):
+        for description in descriptions:
             draft = description if isinstance(description, Draft) else _described(description)
+            # At once: whoever describes many may describe them all on one draft.
             action = draft.check(self.max_payload_bytes, self.rule_evaluator, trace)
-            receipts.append(skipped)
             if draft.passes_gates():
-                table = action.table or self.table
-                if table not in by_table:
-                    by_table[table] = [], []
-                indexes, actions = by_table[table]
-                indexes.append(index)
+                indexes, actions = by_table[action.table or self.table]
+                indexes.append(amount)
                 actions.append(action)
+            amount += 1
+        receipts = [Receipt("skipped")] * amount
         for table, (indexes, actions) in by_table.items():
             written = self.transact(table, lambda tx, new=actions: publishing.publish(tx, new))  # type: ignore[misc]
             self._wrote(actions, written)

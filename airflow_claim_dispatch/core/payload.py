@@ -51,8 +51,9 @@ def check_object(value: object, name: str) -> str:
         text = orjson.dumps(value, option=_AS_JSON).decode()
     except TypeError:  # not JSON, or not to orjson, which knows no integer beyond 64 bits
         return _ENCODER.encode(_checked(dict(value), name, 0))
-    if "null" in text or not _is_plain(text) or not _is_one_line(text):
-        _checked(value, name, 0)  # what JSON has no number for becomes null
+    if "null" in text or "\n" in text or "\t" in text or "\r" in text or not _is_plain(text):
+        # What JSON has no number for becomes null, and a Fragment brings its own lines.
+        _checked(value, name, 0)
     return text
 
 
@@ -129,11 +130,6 @@ def _is_plain(text: str) -> bool:
     """Whether a JSON document needs no look at each of its values: no NUL, not too deep."""
     has_nul = "\\" in text and "\\u0000" in text  # a single character is found much faster
     return not has_nul and text.count("{") + text.count("[") <= MAX_DEPTH
-
-
-def _is_one_line(text: str) -> bool:
-    """Whether it is all of orjson's own making: a Fragment of it is written as it stands."""
-    return "\n" not in text and "\t" not in text and "\r" not in text
 
 
 def _finite(text: str) -> float:

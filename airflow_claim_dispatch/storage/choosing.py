@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from airflow_claim_dispatch.storage import limits
-from airflow_claim_dispatch.storage.leases import OPEN_FOR_CLAIMED, Owner
+from airflow_claim_dispatch.storage.leases import OPEN_FOR_CLAIMED, OPEN_FOR_ONE_TYPE, Owner
 from airflow_claim_dispatch.storage.transaction import Transaction
 
 DUE = (
@@ -113,16 +113,16 @@ def _beyond_marks(claim: str) -> str:
 _CLAIM_BEYOND, _CLAIM_REST_BEYOND = map(_beyond_marks, (CLAIM, _CLAIM_REST))
 
 
-def _with_lease(claim: str) -> str:
+def _with_lease(claim: str, opening: str) -> str:
     """Return a claim that opens its run lease itself; it leaves alone what has to run alone."""
     sound = claim.replace(DUE, f"{DUE} AND a.expiries = 0")
-    return f"WITH claimed AS ({sound}), leased AS ({OPEN_FOR_CLAIMED}) SELECT * FROM claimed"
+    return f"WITH claimed AS ({sound}), leased AS ({opening}) SELECT * FROM claimed"
 
 
-CLAIM_WITH_LEASE, CLAIM_REST_WITH_LEASE = map(_with_lease, (CLAIM, _CLAIM_REST))
-CLAIM_BEYOND_WITH_LEASE, CLAIM_REST_BEYOND_WITH_LEASE = map(
-    _with_lease, (_CLAIM_BEYOND, _CLAIM_REST_BEYOND)
-)
+CLAIM_WITH_LEASE = _with_lease(CLAIM, OPEN_FOR_CLAIMED)
+CLAIM_BEYOND_WITH_LEASE = _with_lease(_CLAIM_BEYOND, OPEN_FOR_CLAIMED)
+CLAIM_ONE_WITH_LEASE = _with_lease(_CLAIM_REST, OPEN_FOR_ONE_TYPE)
+CLAIM_ONE_BEYOND_WITH_LEASE = _with_lease(_CLAIM_REST_BEYOND, OPEN_FOR_ONE_TYPE)
 
 _DUE_OF_TYPE = f"""
     SELECT a.end_at, a.id FROM {{actions}} a WHERE a.type = :type AND {DUE}
@@ -215,9 +215,9 @@ def claim_with_lease(
     Returns what waits for the rows.
     """
     parameters: dict[str, Any] = {"types": tx.dialect.texts(types), "limit": limit}
-    several, single = CLAIM_WITH_LEASE, CLAIM_REST_WITH_LEASE
+    several, single = CLAIM_WITH_LEASE, CLAIM_ONE_WITH_LEASE
     if lows:
-        several, single = CLAIM_BEYOND_WITH_LEASE, CLAIM_REST_BEYOND_WITH_LEASE
+        several, single = CLAIM_BEYOND_WITH_LEASE, CLAIM_ONE_BEYOND_WITH_LEASE
         parameters["lows"] = _lows(types, lows)
     if len(types) > 1:
         parameters["sample"] = _sample(types, limit)

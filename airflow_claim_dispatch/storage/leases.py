@@ -34,6 +34,9 @@ OPEN_FOR_CLAIMED = """
       FROM claimed HAVING count(*) > 0
 """
 
+#: The same where only one type was asked for: nothing has to be sorted.
+OPEN_FOR_ONE_TYPE = OPEN_FOR_CLAIMED.replace("array_agg(DISTINCT type)", "{text_array::types}")
+
 _RENEW = """
     UPDATE {claims} SET lease_until = {after::lease}
      WHERE token = {token::token} AND closed_at IS NULL

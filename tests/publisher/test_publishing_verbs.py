@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta
 
 import pytest
@@ -56,6 +57,15 @@ def test_many_are_answered_by_position(sqlite_log):
     assert [r.status for r in receipts] == ["published", "skipped", "published", "duplicate"]
     assert receipts[3].id == receipts[0].id
     assert receipts[1].id is None
+
+
+def test_many_may_be_described_on_one_draft(sqlite_log):
+    draft = Draft().type("mail")
+    publisher = Publisher(sqlite_log.engine)
+    publisher.publish_many(draft.payload({"n": n}) for n in range(3))
+    with sqlite_log.engine.connect() as connection:
+        stored = connection.execute(text("SELECT payload FROM action_logs ORDER BY id")).scalars()
+        assert [json.loads(payload) for payload in stored] == [{"n": 0}, {"n": 1}, {"n": 2}]
 
 
 def test_nothing_is_written_when_one_of_many_is_bad(log):

@@ -99,7 +99,7 @@ def test_a_claim_of_one_type_with_its_lease_reads_only_what_it_claims(fresh_log)
             execute(log, "ANALYZE action_logs")
         for mode in ("force_custom_plan", "force_generic_plan"):
             with log.engine.connect() as connection:
-                plan = plan_of(connection, log, mode, choosing.CLAIM_REST_WITH_LEASE, parameters)
+                plan = plan_of(connection, log, mode, choosing.CLAIM_ONE_WITH_LEASE, parameters)
                 connection.rollback()
             (due,) = [node for node in plan if node.get("Index Name") == "action_logs_due"]
             assert due["Node Type"] == "Index Scan"
