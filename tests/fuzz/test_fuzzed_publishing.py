@@ -4,21 +4,42 @@ from __future__ import annotations
 
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
+from enum import Enum, IntEnum
 from uuid import UUID
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from orjson import Fragment
 
 from airflow_claim_dispatch.core.draft import Draft
 from airflow_claim_dispatch.core.errors import DuplicateAction, InvalidAction
 from airflow_claim_dispatch.publisher import Publisher
+from airflow_claim_dispatch.storage import publishing
 from airflow_claim_dispatch.storage.leases import Owner
 from airflow_claim_dispatch.storage.rows import to_action
 
 SOME = settings(
     max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), database=None
 )
+
+
+class Label(str, Enum):
+    """Text whose format, and perhaps whose value, is not its text."""
+
+    def __new__(cls, text: str, value: str) -> Label:
+        member = str.__new__(cls, text)
+        member._value_ = value
+        return member
+
+    SAME = "fuzz.label", "fuzz.label"
+    OTHER = "a long label", "x"
+    NUL = "sound", "x\0"
+
+
+class Level(IntEnum):
+    HIGH = 3
+
 
 #: Text as Python has it: with NUL, lone surrogates, and whatever looks like something else.
 texts = st.text(st.characters(), max_size=140) | st.sampled_from(
@@ -29,8 +50,8 @@ numbers = (
     | st.floats()
     | st.sampled_from([10**30, 10**4100, -(10**4100), 2**63, float("nan")])
 )
-oddities = st.sampled_from(
-    [b"bytes", {1}, object(), Decimal(1), date(2026, 1, 1), UUID(int=1), 1j, range(3), Draft, ...]
+oddities = st.sampled_from([*Label, Level.HIGH, UUID(int=1)]) | st.sampled_from(
+    [Fragment(b"{\n}"), b"bytes", {1}, object(), Decimal(1), date(2026, 1, 1), 1j, range(3), ...]
 )
 values = st.recursive(
     st.none() | st.booleans() | numbers | texts | oddities,
@@ -95,10 +116,38 @@ def test_a_payload_that_is_accepted_is_read_as_it_was(log, payload):
     assert as_json(dict(to_action(row, log.dialect).payload)) == as_json(payload)
 
 
-def as_json(value):
-    """A tuple is a list, once it is JSON, a UUID is text; and Postgres takes a large float for an
-    integer.
+@SOME
+@given(type_=texts | st.sampled_from(Label), described=steps)
+def test_what_is_copied_is_what_would_have_been_inserted(postgres_log, type_, described):
+    log = postgres_log
+    draft = Draft()
+    try:
+        draft.type(type_)
+        for step, argument in described:
+            getattr(draft, step)(argument)
+        action = draft.check()._replace(idempotency_key=None, on_conflict="keep")
+    except InvalidAction:
+        return
+    (inserted,) = log.publish([action])
+    copied = log.publish([action] * publishing._WORTH_COPYING)[-1]
+    assert columns(log, copied.id) == columns(log, inserted.id)
+
+
+def columns(log, action_id):
+    statement = """
+        SELECT type, CAST(payload AS text), end_at, expires_at, idempotency_key, created_at,
+               updated_at
+          FROM {actions} WHERE id = :id
     """
+    return log.transact(lambda tx: tx.rows(statement, id=action_id), writes=False)
+
+
+def as_json(value):
+    """A tuple is a list, once it is JSON, a UUID is text, of an enumeration there is the value; and
+    Postgres takes a large float for an integer.
+    """
+    if isinstance(value, Enum):
+        return value.value
     if isinstance(value, UUID):
         return str(value)
     if isinstance(value, int | float) and 10**15 < abs(value) < 10**308:
