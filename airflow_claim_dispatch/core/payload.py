@@ -164,7 +164,7 @@ def _checked(value: object, path: str, depth: int) -> Json:  # noqa: C901, PLR09
     if isinstance(value, str):
         if "\0" in value:
             raise InvalidPayload(f"{path} contains a NUL character, which Postgres cannot store")
-    elif isinstance(value, bool) or value is None:
+    elif value is None or isinstance(value, bool):
         pass
     elif isinstance(value, int):
         if not -_LARGEST_INT < value < _LARGEST_INT:

@@ -174,7 +174,6 @@ class ActionLog:
         """
         with self.engine.connect() as connection, connection.begin() as transaction:
             tx = self._on(connection)
-            tx.need_transaction()
             tx.lock_for_writing()
             settlement = run(connection)
             ending: Ending = "written"
@@ -290,13 +289,14 @@ class ActionLog:
     def _once(self, work: Callable[[Transaction], T], *, writes: bool) -> T:
         with self.engine.begin() as connection:
             tx = self._on(connection)
-            tx.need_transaction()
             if writes:
                 tx.lock_for_writing()
             return work(tx)
 
     def _on(self, connection: Connection) -> SqlAlchemyTransaction:
-        return SqlAlchemyTransaction(connection, self.names, self._now())
+        tx = SqlAlchemyTransaction(connection, self.names, self._now())
+        tx.need_transaction()
+        return tx
 
     def _now(self) -> datetime | None:
         return self.clock() if self.clock else None

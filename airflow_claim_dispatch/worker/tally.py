@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 
-from airflow_claim_dispatch.core.settlement import Settlement
+from airflow_claim_dispatch.core.settlement import Outcome, Settlement
 
 #: Errors of actions that died which a tally keeps for notifiers.
 _MAX_DEAD = 100
@@ -27,13 +27,8 @@ class Tally:
     def add(self, settlements: Sequence[Settlement], lost: Collection[int]) -> None:
         """Count settled actions, and those among them whose claim was ``lost``."""
         written = [s for s in settlements if s.action_id not in lost] if lost else settlements
-        outcomes = Counter(map(_outcome, written))
-        for outcome, number in outcomes.items():
-            if outcome is not None:
-                self.counts[_WORDS.get(outcome, outcome)] += number
-        if None in outcomes:
-            kinds = ["retried" if s.failed else "released" for s in written if s.outcome is None]
-            self.counts.update(kinds)
+        for (outcome, failed), number in Counter(map(_kind, written)).items():
+            self.counts[_word(outcome, failed=failed)] += number
         if len(written) < len(settlements):
             self.counts["lost"] += len(settlements) - len(written)
         if "dead" in self.counts:
@@ -46,6 +41,10 @@ class Tally:
         return dict(self.counts)
 
 
-_outcome = attrgetter("outcome")
+_kind = attrgetter("outcome", "failed")
 
-_WORDS = {"deleted": "processed"}
+
+def _word(outcome: Outcome | None, *, failed: bool) -> str:
+    if outcome is None:
+        return "retried" if failed else "released"
+    return "processed" if outcome == "deleted" else outcome

@@ -169,9 +169,6 @@ def test_what_is_stored_is_what_is_fetched(payload):
     assert decode(text) == (payload, [{"var": "a"}], {"trace": 1})
 
 
-KEYS = st.text("a\0") | st.integers() | st.none() | st.booleans()
-
-
 @pytest.mark.parametrize("more", [{}, {"large": 2**70}], ids=["orjson", "json"])
 def test_of_an_enumeration_its_value_is_stored(more):
     text = check_object({"a": Label.SHORT, "b": [Label.SHORT]} | more, "payload")
@@ -187,6 +184,7 @@ def test_text_that_an_encoder_was_told_to_trust_is_not_trusted(text):
         check_object({"a": orjson.Fragment(text), "z": 2}, "payload")
 
 
+KEYS = st.text("a\0") | st.integers() | st.none() | st.booleans()
 ODD = st.recursive(
     st.floats() | st.text("\0{[\\") | st.integers() | st.dates() | st.binary(),
     lambda inner: st.lists(inner) | st.tuples(inner) | st.dictionaries(KEYS, inner),
