@@ -10,7 +10,7 @@ import logging
 import re
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from time import monotonic
@@ -97,11 +97,16 @@ class MeasuredLog(ActionLog):
 
     def exchange_at_once(
         self, results: Mapping[str, Sequence[Settlement]], *args: Any, **kwargs: Any
-    ) -> tuple[dict[str, set[int]], Taken | None]:
-        """Settle and claim in one trip, and tell of both."""
-        lost, taken = super().exchange_at_once(results, *args, **kwargs)
-        self._tell_exchanged(results, lost, taken)
-        return lost, taken
+    ) -> Callable[[], tuple[dict[str, set[int]], Taken | None]]:
+        """Settle and claim in one trip, and tell of both once the answer is there."""
+        answer = super().exchange_at_once(results, *args, **kwargs)
+
+        def answered() -> tuple[dict[str, set[int]], Taken | None]:
+            lost, taken = answer()
+            self._tell_exchanged(results, lost, taken)
+            return lost, taken
+
+        return answered
 
     def tell_backlog(self, types: Collection[str], prefixes: Collection[str] = ()) -> None:
         """Tell what waits of these types, unless that was done a moment ago."""

@@ -119,19 +119,22 @@ class Witness(ActionLog):
         return lost, self._got(taken, asked + self.resident_lease, self.resident)
 
     def exchange_at_once(
-        self,
-        results: Mapping[str, Sequence[Settlement]],
-        *rest: Any,
-    ) -> tuple[dict[str, set[int]], Taken | None]:
+        self, results: Mapping[str, Sequence[Settlement]], *rest: Any
+    ) -> Callable[[], tuple[dict[str, set[int]], Taken | None]]:
         """Settle and claim in one trip, and say all of it; if the line fails, only what began."""
         asked = monotonic()
         calls = self._settling_all(results)
-        lost, taken = super().exchange_at_once(results, *rest)
-        for token, call in calls.items():
-            self._effects.say("settled", call, ids(sorted(lost[token])))
-        if taken is not None:
-            self._got(taken, asked + self.resident_lease, self.resident)
-        return lost, taken
+        answer = super().exchange_at_once(results, *rest)
+
+        def answered() -> tuple[dict[str, set[int]], Taken | None]:
+            lost, taken = answer()
+            for token, call in calls.items():
+                self._effects.say("settled", call, ids(sorted(lost[token])))
+            if taken is not None:
+                self._got(taken, asked + self.resident_lease, self.resident)
+            return lost, taken
+
+        return answered
 
     def _settling_all(self, results: Mapping[str, Sequence[Settlement]]) -> dict[str, int]:
         return {token: self._settling(token, each) for token, each in results.items()}

@@ -204,19 +204,22 @@ class ActionLog:
         ended: Collection[str],
         claim: Callable[[Transaction], Callable[[], Taken | None]],
         line: Line,
-        when_sent: Callable[[], None] | None = None,
-    ) -> tuple[dict[str, set[int]], Taken | None]:
-        """In Postgres: the same in one trip, with a ``claim`` like ``claiming.claim_at_once``.
+    ) -> Callable[[], tuple[dict[str, set[int]], Taken | None]]:
+        """In Postgres: send the same in one trip, with a ``claim`` like ``claiming.claim_at_once``.
 
-        What was claimed may be None; the results are written all the same. Raises LineDown if the
-        ``line`` failed, in which all of it may have been done, or nothing.
+        Returns what waits for the answer. What was claimed may be None; the results are written all
+        the same. Raises LineDown, now or then, if the ``line`` failed: all may be done, or nothing.
         """
-        missing, taken = line.transact_at_once(
-            lambda tx: exchanging.begin(tx, results, ended, claim), self._now(), when_sent
-        )
-        if any(missing.values()):
-            missing = self.transact(lambda tx: exchanging.lost(tx, results, missing), writes=False)
-        return missing, taken
+        answer = line.begin(lambda tx: exchanging.begin(tx, results, ended, claim), self._now())
+
+        def answered() -> tuple[dict[str, set[int]], Taken | None]:
+            lost, taken = answer()
+            if any(lost.values()):
+                missing = lost
+                lost = self.transact(lambda tx: exchanging.lost(tx, results, missing), writes=False)
+            return lost, taken
+
+        return answered
 
     def close(self, token: str) -> None:
         """End a lease that holds nothing any more."""

@@ -32,15 +32,12 @@ def begin(
     ended: Collection[str],
     claim: Callable[[Transaction], Callable[[], Taken | None]],
 ) -> Callable[[], tuple[dict[str, set[int]], Taken | None]]:
-    """Send all of an exchange; return what waits for the missing, by token, and for the claim.
-
-    Nobody can tell the database how many actions a lease has lost: it counts by itself.
-    """
+    """Send all of an exchange; return what waits for the missing, by token, and for the claim."""
     writing = {
         token: settling.begin(tx, token, each, last=token in ended)
         for token, each in results.items()
     }
-    for token in ended:
+    for token in set(ended) - writing.keys():
         leases.close(tx, token)
     taken = claim(tx)
     return lambda: ({token: written() for token, written in writing.items()}, taken())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,7 +25,7 @@ class Line:
 
     A pool asks every connection before use whether it is still there, and SQLAlchemy prepares every
     statement: together a quarter of a claim's time. A line does neither. And it waits
-    for the database only where rows are needed (libpq's pipeline mode). For one thread.
+    for the database only where rows are needed (libpq's pipeline mode). For one thread at a time.
     """
 
     def __init__(self, engine: Engine, names: Names) -> None:
@@ -37,37 +38,38 @@ class Line:
 
         def run(connection: Any) -> T:
             with connection.pipeline():
-                # connection.transaction() would wait here for BEGIN, and again before COMMIT.
-                connection.execute("BEGIN")
                 done = work(PsycopgTransaction(connection, self._names, now))
-                connection.execute("COMMIT")
+                connection.execute("COMMIT")  # connection.commit() would wait for all before it
                 return done
 
         return self._run(run)
 
-    def transact_at_once(
-        self,
-        work: Callable[[Transaction], Callable[[], T]],
-        now: datetime | None,
-        when_sent: Callable[[], None] | None = None,
-    ) -> T:
-        """Run ``work``, which only sends, in a transaction; then call what it returned for rows.
+    def begin(
+        self, work: Callable[[Transaction], Callable[[], T]], now: datetime | None
+    ) -> Callable[[], T]:
+        """Send ``work``, which waits for no rows, as a transaction; return what waits for its rows.
 
-        One trip, and the database waits for nobody in the middle. Raises LineDown likewise.
-
-        :param when_sent: called once the database has every statement, and works at them.
+        Meanwhile the database works at it, and commits. Raises LineDown likewise, now or then.
         """
 
-        def run(connection: Any) -> T:
-            with connection.pipeline():
-                # Up to the Sync at the end of the block, all of it is one implicit transaction:
-                # https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-PIPELINING
+        def send(connection: Any) -> Callable[[Any], T]:
+            with ExitStack() as stack:
+                stack.enter_context(connection.pipeline())
                 answer = work(PsycopgTransaction(connection, self._names, now))
-                if when_sent is not None:
-                    when_sent()
-            return answer()
+                connection.execute("COMMIT")
+                # The Sync that ends a pipeline would send it off, too, and wait for the answer.
+                connection.pgconn.send_flush_request()
+                connection.pgconn.flush()
+                pipeline = stack.pop_all()
 
-        return self._run(run)
+            def receive(_: Any) -> T:
+                pipeline.close()
+                return answer()
+
+            return receive
+
+        receive = self._run(send)
+        return lambda: self._run(receive)
 
     def _run(self, run: Callable[[Any], T]) -> T:
         import psycopg
@@ -96,5 +98,7 @@ class Line:
         connection: Any = pooled.driver_connection
         pooled.detach()
         connection.rollback()
-        connection.autocommit = True
+        connection.autocommit = False
+        if connection.prepare_threshold is not None:  # as behind some poolers
+            connection.prepare_threshold = 0  # it stays for long, and says the same again and again
         return connection

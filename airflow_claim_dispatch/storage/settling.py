@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TypeAlias
 
 from airflow_claim_dispatch.core.settlement import Settlement
+from airflow_claim_dispatch.storage import leases
 from airflow_claim_dispatch.storage.transaction import Rows, Transaction
 from airflow_claim_dispatch.storage.wakeup import SOON, notify
 
@@ -22,15 +23,18 @@ _DELETE = f"DELETE FROM {{actions}} WHERE {_HELD} RETURNING id"
 
 
 def _last(end: str) -> str:
-    """Return a statement that also ends the lease, if what it writes is all that it held.
+    """Return a statement that also ends the lease, if it holds nothing any more.
 
-    It returns how many that is: a thousand ids are only worth the while where some are missing.
+    It returns how many it writes: a thousand ids are only worth the while where some are missing.
     """
     return f"""
         WITH ended AS ({end}),
         closed AS (UPDATE {{claims}} SET closed_at = {{now}}
                     WHERE token = {{token::token}} AND closed_at IS NULL
-                      AND {{size:action_ids}} = (SELECT count(*) FROM ended))
+                      AND ({{size:action_ids}} = (SELECT count(*) FROM ended) OR NOT EXISTS (
+                           SELECT 1 FROM {{actions}} a WHERE a.id {{within:action_ids}}
+                              AND a.claim_token = {{token::token}} AND a.outcome IS NULL
+                              AND a.id NOT IN (SELECT id FROM ended))))
         SELECT count(*) FROM ended
     """
 
@@ -81,27 +85,30 @@ def begin(
     """Write like ``settle``, perhaps while the caller goes on.
 
     Returns what waits for the ids that were not written, which may be lost. In Postgres, the
-    ``last`` settlements of a token end its lease, where they all say the same.
+    ``last`` settlements of a token end its lease, unless it still holds something.
     """
     acknowledged = [s.action_id for s in settlements if s.outcome == "processed"]
     deleted = [s.action_id for s in settlements if s.outcome == "deleted"]
     others = [s for s in settlements if s.outcome not in ("processed", "deleted")]
-    end = _end_last if last else _end
-    changes = []
+    are_alike = not others and bool(acknowledged) != bool(deleted)
+    end = _end_last if last and are_alike else _end
+    changes: list[tuple[Collection[int], Changed]] = []
     if acknowledged:
-        changes.append(end(tx, _ACKNOWLEDGE, token, acknowledged))
+        changes.append((acknowledged, end(tx, _ACKNOWLEDGE, token, acknowledged)))
     if others:
-        changes.append(_settle(tx, token, others))
+        changes.append(([s.action_id for s in others], _settle(tx, token, others)))
     if deleted:
-        changes.append(end(tx, _DELETE, token, deleted))
+        changes.append((deleted, end(tx, _DELETE, token, deleted)))
     if any(s.outcome is None and s.delay <= SOON for s in others):
         notify(tx)
 
+    if last and not are_alike:
+        leases.close(tx, token)
+
     def missing() -> set[int]:
-        ids = {s.action_id for s in settlements}
-        for changed in changes:
-            ids.difference_update(changed())
-        return ids
+        answers = [(asked, changed()) for asked, changed in changes]
+        ids = set[int]().union(*(asked for asked, written in answers if written is not asked))
+        return ids.difference(*(written for _, written in answers)) if ids else ids
 
     return missing
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from airflow_claim_dispatch.storage.choosing import Row
 from airflow_claim_dispatch.storage.claiming import Claim, Taken
 from airflow_claim_dispatch.storage.leases import Owner
 from airflow_claim_dispatch.storage.rows import to_action
-from airflow_claim_dispatch.worker.keeper import Keeper
+from airflow_claim_dispatch.worker.keeper import Keeper, emptying
 from airflow_claim_dispatch.worker.tally import Tally
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ class BatchRun:
         owner: Owner,
         lease: float,
         execution: Execution,
+        keeper: Keeper | None = None,
     ) -> None:
         self._log = action_log
         self._dialect = action_log.dialect
@@ -56,7 +57,7 @@ class BatchRun:
         self._owner = owner
         self._lease = lease
         self._execution = execution
-        self._keeper = Keeper(action_log, lease)
+        self._keeper = keeper or Keeper(action_log, lease)
         self._now = _ticking(action_log)
         self._waiting = _Queue()
         self._suspects = _Queue()
@@ -102,14 +103,14 @@ class BatchRun:
 
     def _run_together(self, taken: Taken) -> None:
         self._waiting.fill(taken)
-        while (row := self._next(self._waiting)) is not None:
+        for row in self._started(self._waiting):
             self._run_one(taken.token, row)
         self._release(self._waiting)
 
     def _run_alone(self) -> None:
         """Whatever a suspect does to this process, it does to itself: the rest is not taken."""
         token = self._suspects.token
-        while (row := self._next(self._suspects)) is not None:
+        for row in self._started(self._suspects):
             log.info("Running action %d alone: its last run lost its lease.", row.id)
             self._keeper.flush()
             since = monotonic()
@@ -120,10 +121,12 @@ class BatchRun:
         self._release(self._suspects)
         self._keeper.finish(token)
 
-    def _next(self, queue: _Queue) -> Row | None:
-        if self._stopped or not self._keeper.holds(queue.token):
-            return None
-        return queue.pop()
+    def _started(self, queue: _Queue) -> Iterator[Row]:
+        """Take out what may start, one after the other."""
+        rows, token, holds = queue.rows, queue.token, self._keeper.holds
+        with suppress(IndexError):  # the end, or stop() has emptied it
+            while not self._stopped and holds(token):
+                yield rows.popleft()
 
     def _run_one(self, token: str, row: Row) -> None:
         try:
@@ -182,7 +185,7 @@ class BatchRun:
 
     def _release(self, queue: _Queue) -> None:
         """Give back, uncounted, what has not started; what is lost stays as it is."""
-        while (row := queue.pop()) is not None:
+        for row in emptying(queue.rows):
             self._keeper.settle(queue.token, released(row.id, timedelta(0), failed=False))
 
 
@@ -191,17 +194,11 @@ class _Queue:
 
     def __init__(self) -> None:
         self.token = ""
-        self._rows: deque[Row] = deque()
+        self.rows: deque[Row] = deque()
 
     def fill(self, claim: Claim | Taken) -> None:
         self.token = claim.token
-        self._rows.extend(claim.rows)
-
-    def pop(self) -> Row | None:
-        try:
-            return self._rows.popleft()
-        except IndexError:
-            return None
+        self.rows.extend(claim.rows)
 
 
 def _summary(settlement: Settlement) -> str:

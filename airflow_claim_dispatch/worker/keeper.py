@@ -9,27 +9,23 @@ from __future__ import annotations
 
 import logging
 import queue
-import sys
 import threading
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from math import inf
 from time import monotonic
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from airflow_claim_dispatch.core.errors import SettlementFailed
 from airflow_claim_dispatch.core.settlement import Settlement
-from airflow_claim_dispatch.storage.lines import Line, LineDown
-from airflow_claim_dispatch.worker.lanes import Lanes
 from airflow_claim_dispatch.worker.tally import Tally
 
 if TYPE_CHECKING:
     from airflow_claim_dispatch.storage.action_log import ActionLog
-    from airflow_claim_dispatch.storage.claiming import Taken
-    from airflow_claim_dispatch.storage.transaction import Transaction
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -43,25 +39,6 @@ FLUSH_REST = 0.05
 _GLANCE = 0.1
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Ask:
-    """A request for the next batch.
-
-    :param claim: makes the claim; called on a thread of the keeper's.
-    :param limit: how many actions ``claim`` asks for.
-    :param ended: leases that end in the same transaction.
-    :param is_ahead: whether the caller has something to do meanwhile.
-    :param claim_at_once: tried before ``claim``; see ``ActionLog.exchange_at_once``.
-    """
-
-    claim: Callable[[Transaction], Taken]
-    limit: int
-    ended: tuple[str, ...]
-    is_ahead: bool
-    claim_at_once: Callable[[Transaction], Callable[[], Taken | None]] | None = None
-    begun: threading.Event = field(default_factory=threading.Event)
-
-
 class Keeper:
     """Settles results of held actions in batches, and renews the leases of what is held.
 
@@ -71,14 +48,12 @@ class Keeper:
     def __init__(self, action_log: ActionLog, lease: float) -> None:
         self.tally = Tally()
         self._log = action_log
-        self._lanes: Lanes | None = None  # for who claims through this keeper
         self._lease = lease
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         # Not through the inbox: each message there wakes the thread.
         self._handed: deque[tuple[str, Settlement]] = deque()
-        #: What was asked for, and the batch or why there is none; None only wakes who waits.
-        self.arrived: queue.SimpleQueue[tuple[Ask, Taken | Exception] | None] = queue.SimpleQueue()
         self._results: dict[str, list[Settlement]] = defaultdict(list)
+        self._is_writing = False
         self._held: dict[str, float] = {}  # token: when, by our clock, its lease surely ends
         self._flushed_at = self._renewed_at = monotonic()
         self._working = threading.Event()
@@ -96,11 +71,12 @@ class Keeper:
         tb: TracebackType | None,
     ) -> None:
         self._inbox.put(None)
-        self._thread.join()
-        if self._results and error is None:
+        self._thread.join(self._lease)  # by then, whatever it waits for, nothing is held any more
+        left = sum(map(len, list(self._results.values()))) + len(self._handed)
+        if (left or self.works) and error is None:
             raise SettlementFailed(
-                f"the database did not take the results of {sum(map(len, self._results.values()))}"
-                " actions before their lease ran out; they will run again"
+                f"the database did not take the results of {left or 'some'} actions before their"
+                " lease ran out; they will run again"
             )
 
     @property
@@ -143,18 +119,6 @@ class Keeper:
         while self._working.is_set() and not done.wait(_GLANCE) and monotonic() < end:
             pass
 
-    def ask(self, ask: Ask) -> None:
-        """Ask for a batch, which will be among the ``arrived``.
-
-        In the same transaction the results so far are written, and the leases that have ended end.
-        """
-        self._inbox.put(lambda: self._exchange(ask))
-        if not ask.is_ahead:
-            return
-        # Else a caller that computes would keep the interpreter to itself for a while, and the
-        # database, which could work meanwhile, would hear of it only then.
-        ask.begun.wait(sys.getswitchinterval())
-
     def finish(self, token: str) -> None:
         """Write what is left and end the lease, which holds nothing any more."""
         self._inbox.put(lambda: self._end(token))
@@ -165,8 +129,6 @@ class Keeper:
                 pass
             self._write_the_last()
         finally:
-            if self._lanes is not None:
-                self._lanes.close()
             self._working.clear()
 
     def _write_the_last(self) -> None:
@@ -178,51 +140,6 @@ class Keeper:
         if not self._results:
             for token in list(self._held):
                 self._end(token)
-
-    def _exchange(self, ask: Ask) -> None:
-        self._flushed_at = monotonic()
-        self._collect()
-        results, self._results = self._results, defaultdict(list)
-        if self._lanes is None:
-            self._lanes = Lanes(self._log)
-        run = self._lanes.start if ask.is_ahead else self._lanes.run  # at once: it is waited for
-        run(lambda line: self._exchange_on(line, ask, results))
-
-    def _exchange_on(self, line: Line, ask: Ask, results: dict[str, list[Settlement]]) -> None:
-        """Perhaps on a thread of the lanes'."""
-        since = monotonic()
-        taken, ended = None, ask.ended
-        try:
-            if ask.claim_at_once is not None:
-                with suppress(LineDown):
-                    lost, taken = self._log.exchange_at_once(
-                        results, ended, ask.claim_at_once, line, ask.begun.set
-                    )
-                    self._exchanged(results, lost, ended)
-                    results, ended = {}, ()
-            ask.begun.set()
-            if taken is None:
-                lost, taken = self._log.exchange(results, ended, ask.claim, line)
-                self._exchanged(results, lost, ended)
-        except Exception as error:
-            log.warning("Could not claim, trying again soon.", exc_info=True)
-            self._handed.extend((token, one) for token, some in results.items() for one in some)
-            self.arrived.put((ask, error))
-            return
-        for batch in taken.claims:
-            if batch.rows:  # else no lease was opened
-                self.hold(batch.token, since)
-        self.arrived.put((ask, taken))
-
-    def _exchanged(
-        self,
-        results: dict[str, list[Settlement]],
-        lost: dict[str, set[int]],
-        ended: tuple[str, ...],
-    ) -> None:
-        for token in ended:
-            self._held.pop(token, None)
-        self._inbox.put(lambda: self._written(results, lost))
 
     def _end(self, token: str) -> None:
         self._flush(last=token)
@@ -250,18 +167,14 @@ class Keeper:
     def _flush(self, last: str | None = None) -> None:
         """Write all results; those of the lease ``last`` are its last ones, and end it."""
         self._flushed_at = monotonic()
-        self._wait_for_lanes()
+        self._is_writing = True
         self._collect()
         for token in list(self._results):
             self._try(lambda token=token: self._write(token, token == last), "write results")  # type: ignore[misc]
-
-    def _wait_for_lanes(self) -> None:
-        if self._lanes is not None:
-            self._lanes.wait()
+        self._is_writing = False
 
     def _collect(self) -> None:
-        while self._handed:
-            token, settlement = self._handed.popleft()
+        for token, settlement in emptying(self._handed):
             self._results[token].append(settlement)
 
     def _write(self, token: str, last: bool) -> None:  # noqa: FBT001
@@ -281,16 +194,15 @@ class Keeper:
 
     def _renew(self) -> None:
         self._renewed_at = monotonic()
-        self._wait_for_lanes()  # they end leases
         for token in list(self._held):
             self._try(lambda token=token: self._renew_one(token), "renew a lease")  # type: ignore[misc]
 
     def _renew_one(self, token: str) -> None:
         since = monotonic()
         if self._log.renew(token, self._lease):
-            self._held[token] = since + self._lease
-        else:
-            self._held.pop(token, None)
+            if token in self._held:  # nobody has begun to end it meanwhile
+                self._held[token] = since + self._lease
+        elif self._held.pop(token, None) is not None:
             log.warning("Lost the lease %s; its remaining actions are left alone.", token)
 
     def _try(self, write: Callable[[], None], what: str) -> None:
@@ -299,3 +211,10 @@ class Keeper:
             write()
         except Exception:
             log.warning("Could not %s, trying again soon.", what, exc_info=True)
+
+
+def emptying(queue: deque[T]) -> Iterator[T]:
+    """Take out one after the other; other threads may do so, too."""
+    with suppress(IndexError):
+        while True:
+            yield queue.popleft()

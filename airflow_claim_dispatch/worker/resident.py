@@ -21,8 +21,7 @@ from airflow_claim_dispatch.storage.transaction import Transaction
 from airflow_claim_dispatch.storage.wakeup import SOON
 from airflow_claim_dispatch.worker.batch import BatchRun
 from airflow_claim_dispatch.worker.bell import Bell
-from airflow_claim_dispatch.worker.keeper import Ask
-from airflow_claim_dispatch.worker.lanes import lanes_of
+from airflow_claim_dispatch.worker.exchanger import MOST_ASKED, Ask, Exchanger
 from airflow_claim_dispatch.worker.tally import Tally
 
 if TYPE_CHECKING:
@@ -37,6 +36,8 @@ log = logging.getLogger(__name__)
 _FIRST = 10
 #: A claim may grow by this much over the last one.
 _GROWTH = 10
+#: Seconds up to which the end of a batch is soon enough to look for the next one.
+_QUICK = 0.05
 #: Seconds of rest where others are about to claim what is due, and after a claim that failed.
 _REST = 0.05
 _REST_AFTER_ERROR = 1.0
@@ -52,9 +53,9 @@ _SERVE_SECONDS = 60.0
 class Resident(BatchRun):
     """Stays, and runs what becomes due.
 
-    While a batch runs, the keeper settles the one before and claims the one after, in one
-    transaction; if that takes longer than the work, up to three such are under way. No more is
-    claimed than will start within a third of the lease at the pace of the last batch.
+    While a batch runs, the database settles the one before and claims the one after, in one
+    transaction. No more is claimed than will start within a third of the lease at the pace of the
+    last batch.
 
     :param limit: actions of a claim at most; a resident holds three claims at most.
     :param lease: seconds.
@@ -74,14 +75,13 @@ class Resident(BatchRun):
         served_by: str | None = None,
         listens: bool = True,
     ) -> None:
-        super().__init__(action_log, processors, owner, lease, execution)
+        self._exchanger = Exchanger(action_log, lease)
+        super().__init__(action_log, processors, owner, lease, execution, self._exchanger)
         self._limit = limit
         self._amount = self._asked = min(limit, _FIRST)
         self._marks = Marks()
         self._asking: list[Ask] = []
-        self._lanes = lanes_of(action_log)
-        self._most_ahead = max(1, self._lanes - 1)  # of the batch that runs
-        self._has_claimed = self._is_faster = False  # than the database
+        self._has_claimed = self._is_quick = False
         self._ended: list[str] = []  # leases of batches that have run
         self._served_by = served_by
         self._served_at = -inf
@@ -107,38 +107,43 @@ class Resident(BatchRun):
             super().stop()
         # Whoever waits for an answer, interrupted by this for longer than the timeout, would else
         # wait for ever: up to Python 3.12, SimpleQueue.get() goes on without one.
-        self._keeper.arrived.put(None)
+        self._exchanger.arrived.put(None)
 
     def _work(self, end: float, *, drains: bool) -> Tally:
         with self._bell, self._keeper, self._stoppable():
-            while not self._stopped and monotonic() < end:
-                if not self._asking:
-                    self._ask(is_ahead=False)
-                taken = self._next_batch()
-                if taken is None:
-                    self._rest()
-                elif taken.amount:
-                    self._run_batch(taken, is_last=monotonic() >= end)
-                elif self._asking or self._ended:
-                    pass  # more is on its way, or a limit was full with what has ended meanwhile
-                elif drains:
-                    break
-                else:
-                    self._sleep(end)
-                self._report()
-            self._keeper.flush()
-            self._release_arrived()
+            try:
+                self._stay_until(end, drains=drains)
+            finally:
+                self._keeper.flush()
+                self._release_arrived()
         return self._keeper.tally
+
+    def _stay_until(self, end: float, *, drains: bool) -> None:
+        while not self._stopped and monotonic() < end:
+            if not self._asking:
+                self._ask(is_ahead=False)
+            taken = self._next_batch()
+            if taken is None:
+                self._rest()
+            elif taken.amount:
+                self._run_batch(taken, is_last=monotonic() >= end)
+            elif self._asking or self._ended:
+                pass  # more is on its way, or a limit was full with what has ended meanwhile
+            elif drains:
+                break
+            else:
+                self._sleep(end)
+            self._report()
 
     def _ask(self, *, is_ahead: bool) -> None:
         claim = partial(self._claim, self._amount)
         at_once = None
         if self._may_claim_at_once(is_ahead=is_ahead):
             at_once = partial(self._claim_at_once, self._amount, in_file=is_ahead)
-        ask = Ask(claim, self._amount, tuple(self._ended), is_ahead, at_once)
+        ask = Ask(claim, self._amount, tuple(self._ended), at_once)
         self._ended.clear()
         self._asking.append(ask)
-        self._keeper.ask(ask)
+        self._exchanger.ask(ask, has_time=self._is_quick or not is_ahead)
 
     def _may_claim_at_once(self, *, is_ahead: bool) -> bool:
         """Whether that can do all there is to do, and is not likely in vain."""
@@ -147,7 +152,7 @@ class Resident(BatchRun):
         return is_likely and serves_named and self._has_claimed and self._marks.suffice
 
     def _claim(self, amount: int, tx: Transaction) -> Taken:
-        """On a thread of the keeper's."""
+        """On whatever thread waits for it."""
         if not self._has_claimed:
             leases.break_earlier_tries(tx, self._owner)
         types = self._types(tx)
@@ -173,11 +178,11 @@ class Resident(BatchRun):
     def _next_batch(self) -> Taken | None:
         """Wait for what was asked for; None if there is none to run."""
         while self._asking:
+            if not self._keeper.works:
+                raise RuntimeError("the keeper has ended, by the error in the log")
             try:
-                arrival = self._keeper.arrived.get(timeout=_GLANCE)
+                arrival = self._exchanger.next_arrival(_GLANCE)
             except queue.Empty:
-                if not self._keeper.works:
-                    raise RuntimeError("the keeper has ended, by the error in the log") from None
                 continue  # or stop() has released it
             if arrival is None:
                 break
@@ -194,22 +199,18 @@ class Resident(BatchRun):
 
     def _run_batch(self, taken: Taken, *, is_last: bool) -> None:
         goes_on = len(taken.rows) >= self._asked and not is_last
-        if goes_on:
-            self._ask_ahead(self._most_ahead if self._is_faster else 1)
+        if goes_on and not self._asking:
+            self._ask(is_ahead=True)
         since = monotonic()
         self._run_taken(taken)
         self._ended.append(taken.token)
-        self._is_faster = bool(self._asking) and self._keeper.arrived.empty()
-        pace = taken.amount / max(monotonic() - since, 1e-6)
+        seconds = max(monotonic() - since, 1e-6)
+        self._is_quick = seconds <= _QUICK
         # Of what may start within a third of the lease, a part for every claim that is held.
-        startable = int(pace * self._lease / 3 / (1 + self._most_ahead))
+        startable = int(taken.amount / seconds * self._lease / 3 / (1 + MOST_ASKED))
         self._amount = max(1, min(self._limit, self._amount * _GROWTH, startable))
-        if goes_on and self._is_faster:
-            self._ask_ahead(self._lanes)  # that was one of them: results need not wait
-
-    def _ask_ahead(self, ahead: int) -> None:
-        while len(self._asking) < ahead and not self._stopped:
-            self._ask(is_ahead=True)
+        if goes_on and self._is_quick and not self._stopped:
+            self._ask(is_ahead=True)  # its results need not wait
 
     def _sleep(self, end: float) -> None:
         """Until something is due, somebody rings, or the time is up."""
@@ -243,7 +244,7 @@ class Resident(BatchRun):
         has_any = False
         with suppress(queue.Empty):
             while True:
-                arrival = self._keeper.arrived.get_nowait()
+                arrival = self._exchanger.arrived.get_nowait()
                 if arrival is None:
                     continue
                 ask, answer = arrival

@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import monotonic
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 
 from airflow_claim_dispatch.core.draft import Draft
 from airflow_claim_dispatch.storage import claiming
@@ -124,3 +124,20 @@ def test_a_line_waits_for_the_database_only_where_rows_are_needed(postgres_log: 
     line.close()
     assert seconds < 0.5
     assert len(rows) == 1
+
+
+def prepared(tx: Transaction) -> list[str]:
+    return [row[0] for row in tx.rows("SELECT statement FROM pg_prepared_statements")]
+
+
+@pytest.mark.parametrize(("threshold", "are_prepared"), [(5, {True}), (None, {False})])
+def test_it_prepares_statements_at_once_or_where_that_is_turned_off_never(
+    postgres_log: ActionLog, threshold: int | None, are_prepared: set[bool]
+):
+    """Off it is behind a pooler that gives every transaction another connection."""
+    engine = create_engine(postgres_log.engine.url, connect_args={"prepare_threshold": threshold})
+    line = Line(engine, postgres_log.names)
+    line.transact(claim, None)
+    assert {"claim_token" in str(line.transact(prepared, None))} == are_prepared
+    line.close()
+    engine.dispose()

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import queue
 import threading
-from datetime import timedelta
 from time import monotonic
 
 import psycopg
 import pytest
-from scenes import RUNNER, Outage, batch_of, eventually, open_leases, publish, rows, taking
+from scenes import Outage, batch_of, eventually, open_leases, publish, rows, taking
 
 from airflow_claim_dispatch.core.action import Action
 from airflow_claim_dispatch.core.errors import SettlementFailed
-from airflow_claim_dispatch.core.settlement import Settlement, dead, processed, released
+from airflow_claim_dispatch.core.settlement import Settlement, dead, processed
 from airflow_claim_dispatch.decorators import processor
-from airflow_claim_dispatch.storage import claiming
 from airflow_claim_dispatch.storage.action_log import ActionLog
-from airflow_claim_dispatch.storage.lines import LineDown
 from airflow_claim_dispatch.worker import keeper as keepers
-from airflow_claim_dispatch.worker.keeper import Ask, Keeper
+from airflow_claim_dispatch.worker.keeper import Keeper
 
 PATIENCE = 10
 
@@ -171,6 +168,19 @@ def test_a_flush_with_a_timeout_does_not_wait_for_a_database_that_hangs(ledger):
         go_on.set()
 
 
+def test_the_end_waits_no_longer_than_the_lease_for_a_database_that_hangs(ledger):
+    go_on = threading.Event()
+    ledger.settle = lambda *_, **__: go_on.wait(PATIENCE) and set()
+    began = monotonic()
+    with (
+        pytest.raises(SettlementFailed, match="results of 1 actions"),
+        Keeper(ledger, 0.5) as keeper,
+    ):
+        keeper.settle("t", processed(1))
+    assert monotonic() - began < PATIENCE / 2
+    go_on.set()
+
+
 def test_a_run_outlives_an_outage(log: ActionLog, caplog):
     outage = Outage(log)
 
@@ -240,48 +250,3 @@ def test_a_statement_that_is_cut_off_in_the_middle_is_repeated(postgres, postgre
     publish(postgres_log, 2)
     tally = batch_of(postgres_log, send).run(taking(postgres_log))
     assert tally.as_dict() == {"processed": 2}
-
-
-def test_results_that_were_written_in_one_trip_are_not_written_again_if_no_claim_follows(
-    postgres_log: ActionLog,
-):
-    """The claim that can do everything fails, after the one in one trip has found nothing."""
-    (action,) = publish(postgres_log, 1)
-    taken = postgres_log.claim_to_run(["mail"], 1, 60, RUNNER)
-
-    def fail(_):
-        raise ConnectionError("away")
-
-    with Keeper(postgres_log, 60) as keeper:
-        keeper.hold(taken.token, monotonic())
-        keeper.settle(taken.token, released(action, timedelta(hours=1), failed=True))
-        keeper.ask(Ask(fail, 1, (taken.token,), False, lambda _: lambda: None))  # noqa: FBT003
-        _, answer = keeper.arrived.get(timeout=PATIENCE)
-    assert isinstance(answer, ConnectionError)
-    assert keeper.tally.as_dict() == {"retried": 1}
-    assert open_leases(postgres_log) == 0
-
-
-def test_what_a_line_failed_in_is_done_by_the_claim_that_can_do_everything(
-    postgres_log: ActionLog, monkeypatch
-):
-    first, second = publish(postgres_log, 2)
-    taken = postgres_log.claim_to_run(["mail"], 1, 60, RUNNER)
-
-    def fail(*_):
-        raise LineDown
-
-    monkeypatch.setattr(postgres_log, "exchange_at_once", fail)
-    with Keeper(postgres_log, 60) as keeper:
-        keeper.hold(taken.token, monotonic())
-        keeper.settle(taken.token, processed(first))
-        keeper.ask(
-            Ask(
-                lambda tx: claiming.claim_to_run(tx, ["mail"], 1, 60, RUNNER),
-                1, (taken.token,), False, lambda _: lambda: None,  # noqa: FBT003
-            )
-        )  # fmt: skip
-        _, more = keeper.arrived.get(timeout=PATIENCE)
-        assert [row.id for row in more.rows] == [second]
-        assert open_leases(postgres_log) == 1
-    assert keeper.tally.as_dict() == {"processed": 1}

@@ -1,0 +1,227 @@
+"""The exchanger: a keeper that also claims, in the transactions that write results.
+
+Whoever works sends an exchange off and works on; Postgres works at it meanwhile. The answer is
+received by the worker, or by the keeper's thread where the worker does not come to it, or was told
+to end: by whoever takes the exchange out of the ``deque`` of those under way.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+from collections import defaultdict, deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from time import monotonic
+from types import TracebackType
+from typing import TYPE_CHECKING, TypeAlias
+
+from airflow_claim_dispatch.core.settlement import Settlement
+from airflow_claim_dispatch.storage.lines import Line, LineDown
+from airflow_claim_dispatch.worker.keeper import Keeper, emptying
+
+if TYPE_CHECKING:
+    from airflow_claim_dispatch.storage.action_log import ActionLog
+    from airflow_claim_dispatch.storage.claiming import Taken
+    from airflow_claim_dispatch.storage.transaction import Transaction
+
+log = logging.getLogger(__name__)
+
+#: How many batches may be asked for at a time; more cost the database more than they give.
+MOST_ASKED = 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ask:
+    """A request for the next batch.
+
+    In the same transaction the results so far are written, and the leases that have ended end.
+
+    :param claim: makes the claim, whatever it takes.
+    :param limit: how many actions it asks for.
+    :param ended: leases that end.
+    :param claim_at_once: tried before ``claim``; see ``ActionLog.exchange_at_once``.
+    """
+
+    claim: Callable[[Transaction], Taken]
+    limit: int
+    ended: tuple[str, ...]
+    claim_at_once: Callable[[Transaction], Callable[[], Taken | None]] | None = None
+
+
+#: What was asked for, and the batch, or why there is none.
+Arrival: TypeAlias = "tuple[Ask, Taken | Exception]"
+
+
+@dataclass(slots=True, eq=False)
+class _Exchange:
+    ask: Ask
+    line: Line
+    results: dict[str, list[Settlement]]
+    since: float = field(default_factory=monotonic)
+    #: The leases that end with it, and when each would surely end by itself.
+    ending: dict[str, float] = field(default_factory=dict)
+    answer: Callable[[], tuple[dict[str, set[int]], Taken | None]] | None = None
+
+
+class Exchanger(Keeper):
+    """A keeper for who stays; at most ``MOST_ASKED`` batches are asked for at a time."""
+
+    def __init__(self, action_log: ActionLog, lease: float) -> None:
+        super().__init__(action_log, lease)
+        self._lines = [Line(action_log.engine, action_log.names) for _ in range(MOST_ASKED)]
+        self._free = list(self._lines)
+        self._under_way: deque[_Exchange] = deque()
+        self._confirmed: deque[tuple[dict[str, list[Settlement]], dict[str, set[int]]]] = deque()
+        #: What the thread has received; None only wakes who waits.
+        self.arrived: queue.SimpleQueue[Arrival | None] = queue.SimpleQueue()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        try:
+            super().__exit__(kind, error, tb)
+        finally:
+            for line in self._lines:
+                line.close()
+
+    def ask(self, ask: Ask, *, has_time: bool) -> None:
+        """Ask for a batch, which will be the ``next_arrival``.
+
+        :param has_time: whether the caller will look for it soon.
+        """
+        if ask.claim_at_once is None or not self._send(ask):
+            self._inbox.put(lambda: self._exchange(ask))
+        elif not has_time:
+            self._inbox.put(self._receive)
+
+    def next_arrival(self, timeout: float) -> Arrival | None:
+        """Wait for what was asked for, or to be woken. Raises ``queue.Empty`` after ``timeout``.
+
+        The time, in seconds, is that of waiting for the keeper's thread.
+        """
+        with suppress(queue.Empty):
+            return self.arrived.get_nowait()
+        for exchange in emptying(self._under_way):
+            return self._complete(exchange)
+        return self.arrived.get(timeout=timeout)
+
+    def _send(self, ask: Ask) -> bool:
+        """On the caller's thread; False if the keeper's has to do it.
+
+        No lease may end as long as the keeper has some of its results in hand.
+        """
+        if self._has_some:
+            self.flush()
+        results: dict[str, list[Settlement]] = defaultdict(list)
+        exchange = self._prepare(ask, results)
+        try:
+            for token, settlement in emptying(self._handed):
+                results[token].append(settlement)
+            if not self._has_some:  # asked only now: what it took before, it has written
+                self._begin(exchange)
+                self._under_way.append(exchange)
+                return True
+        except Exception:
+            log.debug("The keeper does what the worker could not.", exc_info=True)
+        except BaseException:
+            self._give_up(exchange)
+            raise
+        self._give_up(exchange)
+        return False
+
+    @property
+    def _has_some(self) -> bool:
+        """Whether the keeper's thread has taken results that are not written yet."""
+        return self._is_writing or bool(self._results)
+
+    def _exchange(self, ask: Ask) -> None:
+        self._is_writing = True
+        self._collect()
+        results, self._results = self._results, defaultdict(list)
+        exchange = self._prepare(ask, results)
+        with suppress(Exception):  # which the claim that can do everything meets, too
+            self._begin(exchange)
+        arrival = self._complete(exchange)
+        self._is_writing = False
+        self.arrived.put(arrival)
+
+    def _prepare(self, ask: Ask, results: dict[str, list[Settlement]]) -> _Exchange:
+        # No lease is renewed that is just being ended.
+        ending = {
+            token: until
+            for token in ask.ended
+            if (until := self._held.pop(token, None)) is not None
+        }
+        return _Exchange(ask, self._free.pop(), results, ending=ending)
+
+    def _begin(self, exchange: _Exchange) -> None:
+        self._flushed_at = monotonic()
+        ask = exchange.ask
+        if ask.claim_at_once is None:
+            return
+        try:
+            exchange.answer = self._log.exchange_at_once(
+                exchange.results, ask.ended, ask.claim_at_once, exchange.line
+            )
+        except BaseException:
+            exchange.line.close()  # nobody would wait for what it has sent
+            raise
+
+    def _give_up(self, exchange: _Exchange) -> None:
+        """Leave its results to the next one; if they have been written after all, it finds out."""
+        self._handed.extend((token, s) for token, some in exchange.results.items() for s in some)
+        self._held.update(exchange.ending)
+        self._free.append(exchange.line)
+
+    def _complete(self, exchange: _Exchange) -> Arrival:
+        """Receive the answer; claim again, and wait for it, where that took more than one trip."""
+        ask, taken = exchange.ask, None
+        ended = ask.ended
+        try:
+            if exchange.answer is not None:
+                with suppress(LineDown):
+                    lost, taken = exchange.answer()
+                    self._confirm(exchange, lost)
+                    ended = ()
+            if taken is None:
+                lost, taken = self._log.exchange(exchange.results, ended, ask.claim, exchange.line)
+                self._confirm(exchange, lost)
+        except BaseException as error:
+            self._give_up(exchange)
+            if not isinstance(error, Exception):
+                raise
+            log.warning("Could not claim, trying again soon.", exc_info=True)
+            return ask, error
+        self._flushed_at = monotonic()
+        for batch in taken.claims:
+            if batch.rows:  # else no lease was opened
+                self.hold(batch.token, exchange.since)
+        self._free.append(exchange.line)
+        return ask, taken
+
+    def _confirm(self, exchange: _Exchange, lost: dict[str, set[int]]) -> None:
+        self._confirmed.append((exchange.results, lost))
+        exchange.results, exchange.ending = {}, {}
+
+    def _receive(self) -> None:
+        for exchange in emptying(self._under_way):
+            self.arrived.put(self._complete(exchange))
+
+    def _flush(self, last: str | None = None) -> None:
+        self._receive()
+        super()._flush(last)
+        self._count()
+
+    def _count(self) -> None:
+        for results, lost in emptying(self._confirmed):
+            self._written(results, lost)
+
+    def _turn(self) -> bool:
+        goes_on = super()._turn()
+        self._count()
+        return goes_on
