@@ -38,8 +38,9 @@ class Line:
 
         def run(connection: Any) -> T:
             with connection.pipeline():
+                connection.execute("BEGIN")  # psycopg's own would be waited for, as its commit()
                 done = work(PsycopgTransaction(connection, self._names, now))
-                connection.execute("COMMIT")  # connection.commit() would wait for all before it
+                connection.execute("COMMIT")
                 return done
 
         return self._run(run)
@@ -55,6 +56,7 @@ class Line:
         def send(connection: Any) -> Callable[[Any], T]:
             with ExitStack() as stack:
                 stack.enter_context(connection.pipeline())
+                connection.execute("BEGIN")
                 answer = work(PsycopgTransaction(connection, self._names, now))
                 connection.execute("COMMIT")
                 # The Sync that ends a pipeline would send it off, too, and wait for the answer.
@@ -83,6 +85,8 @@ class Line:
             return run(self._connection)
         except BaseException as error:
             self.close()  # and with it, the transaction
+            if (interruption := _interruption(error)) is not None:
+                raise interruption from None
             if isinstance(error, (psycopg.Error, SQLAlchemyError)):
                 raise LineDown from error
             raise
@@ -98,7 +102,14 @@ class Line:
         connection: Any = pooled.driver_connection
         pooled.detach()
         connection.rollback()
-        connection.autocommit = False
+        connection.autocommit = True
         if connection.prepare_threshold is not None:  # as behind some poolers
             connection.prepare_threshold = 0  # it stays for long, and says the same again and again
         return connection
+
+
+def _interruption(error: BaseException | None) -> BaseException | None:
+    """Return what a signal handler raised, over which psycopg raised its own as it cleaned up."""
+    while isinstance(error, Exception):
+        error = error.__context__
+    return error

@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 #: How many batches may be asked for at a time; more cost the database more than they give.
 MOST_ASKED = 2
+#: Seconds for which the worker waits at most for the keeper to write what it has in hand.
+_PATIENCE = 0.1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,6 +65,7 @@ class _Exchange:
     #: The leases that end with it, and when each would surely end by itself.
     ending: dict[str, float] = field(default_factory=dict)
     answer: Callable[[], tuple[dict[str, set[int]], Taken | None]] | None = None
+    is_received: bool = False  # or being so
 
 
 class Exchanger(Keeper):
@@ -86,8 +89,9 @@ class Exchanger(Keeper):
         try:
             super().__exit__(kind, error, tb)
         finally:
-            for line in self._lines:
-                line.close()
+            if not self.works:  # else it waits at one of them, and would claim afresh
+                for line in self._lines:
+                    line.close()
 
     def ask(self, ask: Ask, *, has_time: bool) -> None:
         """Ask for a batch, which will be the ``next_arrival``.
@@ -111,33 +115,36 @@ class Exchanger(Keeper):
         return self.arrived.get(timeout=timeout)
 
     def _send(self, ask: Ask) -> bool:
-        """On the caller's thread; False if the keeper's has to do it.
-
-        No lease may end as long as the keeper has some of its results in hand.
-        """
-        if self._has_some:
-            self.flush()
+        """On the caller's thread; False if the keeper's has to do it, or is in the way."""
+        if not self._is_clear(ask):
+            self.flush(timeout=_PATIENCE)
         results: dict[str, list[Settlement]] = defaultdict(list)
         exchange = self._prepare(ask, results)
         try:
             for token, settlement in emptying(self._handed):
                 results[token].append(settlement)
-            if not self._has_some:  # asked only now: what it took before, it has written
+            if self._is_clear(ask):  # asked only now: what was taken before has been written
                 self._begin(exchange)
                 self._under_way.append(exchange)
                 return True
         except Exception:
             log.debug("The keeper does what the worker could not.", exc_info=True)
         except BaseException:
-            self._give_up(exchange)
+            if exchange.answer is None:
+                self._give_up(exchange)
+            elif not exchange.is_received and exchange not in self._under_way:
+                self._under_way.append(exchange)
             raise
         self._give_up(exchange)
         return False
 
-    @property
-    def _has_some(self) -> bool:
-        """Whether the keeper's thread has taken results that are not written yet."""
-        return self._is_writing or bool(self._results)
+    def _is_clear(self, ask: Ask) -> bool:
+        """Whether the keeper has no results in hand and renews none of the leases that end.
+
+        Of results that come too late, the lease may have ended; and it would wait for the lock of
+        an exchange whose answer it may have to receive.
+        """
+        return not (self._is_writing or self._results or self._renewing in ask.ended)
 
     def _exchange(self, ask: Ask) -> None:
         self._is_writing = True
@@ -174,12 +181,14 @@ class Exchanger(Keeper):
 
     def _give_up(self, exchange: _Exchange) -> None:
         """Leave its results to the next one; if they have been written after all, it finds out."""
-        self._handed.extend((token, s) for token, some in exchange.results.items() for s in some)
+        results, exchange.results = exchange.results, {}
+        self._handed.extend((token, one) for token, some in results.items() for one in some)
         self._held.update(exchange.ending)
         self._free.append(exchange.line)
 
     def _complete(self, exchange: _Exchange) -> Arrival:
         """Receive the answer; claim again, and wait for it, where that took more than one trip."""
+        exchange.is_received = True
         ask, taken = exchange.ask, None
         ended = ask.ended
         try:
@@ -205,8 +214,8 @@ class Exchanger(Keeper):
         return ask, taken
 
     def _confirm(self, exchange: _Exchange, lost: dict[str, set[int]]) -> None:
-        self._confirmed.append((exchange.results, lost))
-        exchange.results, exchange.ending = {}, {}
+        results, exchange.results, exchange.ending = exchange.results, {}, {}
+        self._confirmed.append((results, lost))
 
     def _receive(self) -> None:
         for exchange in emptying(self._under_way):

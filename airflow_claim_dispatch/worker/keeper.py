@@ -54,6 +54,7 @@ class Keeper:
         self._handed: deque[tuple[str, Settlement]] = deque()
         self._results: dict[str, list[Settlement]] = defaultdict(list)
         self._is_writing = False
+        self._renewing = ""  # the lease, or none
         self._held: dict[str, float] = {}  # token: when, by our clock, its lease surely ends
         self._flushed_at = self._renewed_at = monotonic()
         self._working = threading.Event()
@@ -196,13 +197,17 @@ class Keeper:
         self._renewed_at = monotonic()
         for token in list(self._held):
             self._try(lambda token=token: self._renew_one(token), "renew a lease")  # type: ignore[misc]
+        self._renewing = ""
 
     def _renew_one(self, token: str) -> None:
         since = monotonic()
-        if self._log.renew(token, self._lease):
-            if token in self._held:  # nobody has begun to end it meanwhile
-                self._held[token] = since + self._lease
-        elif self._held.pop(token, None) is not None:
+        self._renewing = token
+        if token not in self._held:
+            pass  # meanwhile, somebody has begun to end it
+        elif self._log.renew(token, self._lease):
+            self._held[token] = since + self._lease
+        else:
+            self._held.pop(token, None)
             log.warning("Lost the lease %s; its remaining actions are left alone.", token)
 
     def _try(self, write: Callable[[], None], what: str) -> None:

@@ -114,7 +114,7 @@ class Resident(BatchRun):
             try:
                 self._stay_until(end, drains=drains)
             finally:
-                self._keeper.flush()
+                self._keeper.flush(timeout=self._lease)
                 self._release_arrived()
         return self._keeper.tally
 
@@ -198,7 +198,7 @@ class Resident(BatchRun):
         return None
 
     def _run_batch(self, taken: Taken, *, is_last: bool) -> None:
-        goes_on = len(taken.rows) >= self._asked and not is_last
+        goes_on = len(taken.rows) >= self._asked and not is_last and not self._stopped
         if goes_on and not self._asking:
             self._ask(is_ahead=True)
         since = monotonic()

@@ -233,3 +233,18 @@ def test_a_line_that_is_cut_in_the_middle_leaves_nothing_behind(log, line):
     with pytest.raises(LineDown):
         log.exchange_at_once({}, (), cut, line)()
     assert len(claim(log).rows) == 2
+
+
+def test_a_batch_arrives_also_if_it_cannot_be_seen_what_was_lost(log, line, monkeypatch, caplog):
+    ids = publish(log, 4)
+    taken = take(log, 2)
+    execute(log, f"UPDATE action_logs SET claim_token = gen_random_uuid() WHERE id = {ids[1]}")
+
+    def fail(*_):
+        raise ConnectionError("away")
+
+    monkeypatch.setattr("airflow_claim_dispatch.storage.exchanging.lost", fail)
+    lost, more = exchange(log, line, taken.token, *map(processed, ids[:2]))
+    assert ids[1] in lost
+    assert ids_of(more.rows) == ids[2:]
+    assert "Could not see which results were lost" in caplog.text

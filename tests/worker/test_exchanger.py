@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Iterator
 from datetime import timedelta
 from time import monotonic
@@ -167,6 +168,39 @@ def test_what_was_interrupted_as_it_was_sent_is_written_by_the_keeper(log, excha
     exchanger.ask(ask_for_two(taken.token), has_time=True)
     arrived(exchanger)
     assert exchanger.tally.as_dict() == {"processed": 2}
+
+
+def test_what_was_interrupted_right_after_it_was_sent_is_received_by_the_keeper(log, exchanger):
+    published = publish(log, 4)
+    taken = held(log, exchanger)
+    settle(exchanger, taken)
+
+    class Interrupted(deque[Any]):
+        def append(self, exchange: Any) -> None:
+            super().append(exchange)
+            exchanger._under_way = deque(self)
+            raise TimeIsUpError
+
+    exchanger._under_way = Interrupted()
+    with pytest.raises(TimeIsUpError):
+        exchanger.ask(ask_for_two(taken.token), has_time=True)
+    exchanger.flush()
+    _, more = exchanger.arrived.get(timeout=PATIENCE)
+    assert ids(more) == published[2:]
+    assert exchanger.tally.as_dict() == {"processed": 2}
+
+
+def test_a_lease_that_is_just_being_renewed_is_ended_by_who_renews_it(log, exchanger):
+    """It would wait for the lock of an exchange whose answer it may have to receive itself."""
+    published = publish(log, 4)
+    taken = held(log, exchanger)
+    settle(exchanger, taken)
+    exchanger._renewing = taken.token
+    exchanger.ask(ask_for_two(taken.token), has_time=True)
+    _, more = exchanger.arrived.get(timeout=PATIENCE)
+    assert ids(more) == published[2:]
+    assert rows(log, "outcome") == ["processed"] * 2 + [None] * 2
+    assert open_leases(log) == 1
 
 
 def test_a_connection_that_is_cut_while_an_exchange_is_under_way_loses_nothing(log, exchanger):

@@ -25,6 +25,7 @@ from sqlalchemy.exc import ProgrammingError
 
 from airflow_claim_dispatch.core.action import Action
 from airflow_claim_dispatch.core.draft import Draft
+from airflow_claim_dispatch.core.errors import SettlementFailed
 from airflow_claim_dispatch.core.flow import Flow
 from airflow_claim_dispatch.core.processor import Processor, Processors
 from airflow_claim_dispatch.core.settlement import Reject, Retry, Snooze
@@ -226,6 +227,56 @@ def test_sigterm_at_any_moment_loses_and_repeats_nothing(log: ActionLog):
         assert open_leases(log) == 0
 
 
+def test_who_was_told_to_end_as_it_waited_for_a_batch_claims_no_more(postgres_log: ActionLog):
+    log = postgres_log
+    asked_after: list[bool] = []
+    answers: list[int] = []
+    exchange = log.exchange_at_once
+
+    def stopping(*arguments):
+        asked_after.append(resident._stopped)
+        answer = exchange(*arguments)
+
+        def answered():
+            answers.append(1)
+            if len(answers) == 5:
+                resident.stop()  # as a signal handler does
+            return answer()
+
+        return answered
+
+    publish(log, 300)
+    log.exchange_at_once = stopping  # type: ignore[method-assign]
+    resident = resident_of(log, send, limit=10)
+    resident.drain()
+    assert len(answers) >= 5
+    assert not any(asked_after)
+    assert open_leases(log) == 0
+
+
+def test_the_end_waits_no_longer_than_the_lease_for_a_database_that_hangs(log: ActionLog):
+    go_on = threading.Event()
+    hang = lambda *_, **__: go_on.wait(30) and None  # noqa: E731
+
+    @processor("mail")
+    def send(action: Action) -> None:
+        log.settle = log.exchange = log.exchange_at_once = log.renew = hang  # type: ignore[assignment,method-assign]
+
+    publish(log, 3)
+    resident = resident_of(log, send, lease=1)
+    began = monotonic()
+    rescue = threading.Timer(0.5, resident.stop)
+    rescue.start()
+    with pytest.raises(SettlementFailed):
+        resident.drain()
+    assert monotonic() - began < 15
+    go_on.set()
+    rescue.join()
+    resident._keeper._thread.join()
+    for line in resident._exchanger._lines:
+        line.close()
+
+
 # Python drops what is raised while its garbage collector calls back.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_timeout_at_any_moment_loses_and_repeats_nothing(log: ActionLog):
@@ -240,9 +291,10 @@ def test_a_timeout_at_any_moment_loses_and_repeats_nothing(log: ActionLog):
         ran.append(action.id)
 
     def ring(*_: object) -> None:
+        rung.append(1)
         raise TimeIsUpError
 
-    stopped = 0
+    stopped, rung = 0, list[int]()
     for number in range(20):
         publish(log, 300)
         after[:] = [moments.uniform(0.0001, 0.02)]
@@ -254,7 +306,8 @@ def test_a_timeout_at_any_moment_loses_and_repeats_nothing(log: ActionLog):
     gc.collect()  # connections that were just being opened
     log.clock.tick(100)
     resident_of(log, send).drain()
-    assert stopped
+    assert stopped >= len(rung) - 1  # that one while Python's garbage collector called back
+    assert len(rung) > 5
     assert set(rows(log, "outcome")) == {"processed"}
     # One action may be in nobody's hands for some instructions; its lease tells on it.
     assert len(ran) - len(set(ran)) <= stopped
