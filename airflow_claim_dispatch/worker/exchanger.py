@@ -14,8 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
-from types import TracebackType
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from airflow_claim_dispatch.core.settlement import Settlement
 from airflow_claim_dispatch.storage.lines import Line, LineDown
@@ -80,14 +79,9 @@ class Exchanger(Keeper):
         #: What the thread has received; None only wakes who waits.
         self.arrived: queue.SimpleQueue[Arrival | None] = queue.SimpleQueue()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: Any) -> None:  # noqa: PYI036
         try:
-            super().__exit__(kind, error, tb)
+            super().__exit__(*error)
         finally:
             if not self.works:  # else it waits at one of them, and would claim afresh
                 for line in self._lines:

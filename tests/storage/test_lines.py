@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+import threading
 from time import monotonic
 
 import pytest
@@ -146,53 +146,18 @@ def test_it_prepares_statements_at_once_or_where_that_is_turned_off_never(
     engine.dispose()
 
 
-class TimeIsUpError(BaseException):
-    """What a signal handler raises to end a task."""
-
-
-@pytest.fixture
-def timeout() -> Iterator[None]:
-    """Raise it in a fifth of a second."""
-
-    def ring(*_: object) -> None:
-        raise TimeIsUpError
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, 0.2)
-    yield
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, before)
-
-
-def sleeping(tx: Transaction) -> Callable[[], object]:
-    return tx.send("SELECT pg_sleep(5)")
-
-
-@pytest.mark.usefixtures("timeout")
-@pytest.mark.parametrize(
-    "wait", [lambda line: line.begin(sleeping, None)(), lambda line: line.transact(sleeping, None)]
-)
-def test_a_timeout_that_ends_a_task_as_it_waits_for_the_answer_comes_out(
-    postgres_log: ActionLog, wait: Callable[[Line], object]
-):
-    """psycopg raises an error of its own over it, and the task would go on."""
-    line = Line(postgres_log.engine, postgres_log.names)
-    with pytest.raises(TimeIsUpError):
-        wait(line)
-    assert line.transact(lambda tx: tx.rows("SELECT 1"), None) == [(1,)]
-    line.close()
-
-
 def test_to_begin_waits_for_nothing(postgres_log: ActionLog):
     """Not even for a server that does not answer at all."""
     line = Line(postgres_log.engine, postgres_log.names)
     process = line.transact(backend, None)
+    go_on = threading.Timer(6, os.kill, (process, signal.SIGCONT))
     os.kill(process, signal.SIGSTOP)
+    go_on.start()
     began = monotonic()
-    try:
-        answer = line.begin(lambda tx: tx.send("SELECT 1"), None)
-        assert monotonic() - began < 5
-    finally:
-        os.kill(process, signal.SIGCONT)
+    answer = line.begin(lambda tx: tx.send("SELECT 1"), None)
+    took = monotonic() - began
+    os.kill(process, signal.SIGCONT)
+    go_on.cancel()
+    assert took < 5
     assert answer() == [(1,)]
     line.close()

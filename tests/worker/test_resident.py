@@ -33,6 +33,7 @@ from airflow_claim_dispatch.decorators import processor
 from airflow_claim_dispatch.storage import claiming
 from airflow_claim_dispatch.storage.action_log import ActionLog
 from airflow_claim_dispatch.storage.leases import Owner
+from airflow_claim_dispatch.storage.lines import LineDown
 from airflow_claim_dispatch.worker.resident import Resident
 
 ME = Owner("us/mails/monday/stay/0")
@@ -572,8 +573,8 @@ def test_results_of_a_batch_do_not_wait_for_the_next_one(postgres_log: ActionLog
     assert asked.count(2) > 10
 
 
-def test_who_works_sends_and_receives_by_itself(postgres_log: ActionLog, monkeypatch):
-    """Also after the keeper's thread was in the way once."""
+def test_who_works_sends_and_receives_by_itself(postgres_log: ActionLog):
+    """Also after a line has failed, and the keeper's thread has done it instead."""
     log = postgres_log
     publish(log, 500)
     threads: list[str] = []
@@ -582,7 +583,7 @@ def test_who_works_sends_and_receives_by_itself(postgres_log: ActionLog, monkeyp
     def noted(*arguments):
         threads.append(threading.current_thread().name)
         if len(threads) == 10:
-            resident._keeper.flush()
+            raise LineDown
         return exchange(*arguments)
 
     log.exchange_at_once = noted  # type: ignore[method-assign]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -16,6 +17,8 @@ from scenes import TimeIsUpError, alarm, batch_of, eventually, publish, rows, st
 from airflow_claim_dispatch.core.action import Action
 from airflow_claim_dispatch.decorators import processor
 from airflow_claim_dispatch.storage.action_log import ActionLog
+from airflow_claim_dispatch.storage.lines import Line
+from airflow_claim_dispatch.storage.transaction import Transaction
 
 ALARMS = 15
 
@@ -150,3 +153,26 @@ def test_a_signal_between_two_actions_leaves_nothing_to_run(log: ActionLog):
     batch = batch_of(log, send_nothing)
     batch._keeper.holds = lambda _: batch.stop() is None  # type: ignore[method-assign]
     assert batch.run(taking(log)).as_dict() == {"released": 2}
+
+
+def sleeping(tx: Transaction) -> Callable[[], object]:
+    return tx.send("SELECT pg_sleep(5)")
+
+
+@pytest.mark.parametrize(
+    "wait", [lambda line: line.begin(sleeping, None)(), lambda line: line.transact(sleeping, None)]
+)
+def test_a_timeout_that_strikes_as_an_answer_is_waited_for_ends_the_task(
+    postgres_log: ActionLog, wait: Callable[[Line], object]
+):
+    """psycopg raises an error of its own over it: taken for a broken line, the task would go on."""
+    line = Line(postgres_log.engine, postgres_log.names)
+
+    def ring(*_: object) -> None:
+        raise TimeIsUpError
+
+    line.transact(lambda tx: tx.rows("SELECT 1"), None)  # connect
+    with pytest.raises(TimeIsUpError), alarm(0.2, ring):
+        wait(line)
+    assert line.transact(lambda tx: tx.rows("SELECT 1"), None) == [(1,)]
+    line.close()
