@@ -50,9 +50,9 @@ class Action(NamedTuple):
 
 def check_type(value: object) -> str:
     """Return ``value`` if it is 1 to 120 characters of text; raise InvalidType otherwise."""
-    if not isinstance(value, str) or not value.strip():
-        raise InvalidType(f"type must be text such as 'email.welcome', not {value!r}")
-    return _checked(value)
+    if isinstance(value, str):
+        return _checked(value)
+    raise InvalidType(f"type must be text such as 'email.welcome', not {value!r}")
 
 
 def exact(text: str) -> str:
@@ -66,6 +66,8 @@ def exact(text: str) -> str:
 
 @lru_cache(maxsize=1024)  # thousands of actions have one type
 def _checked(value: str) -> str:
+    if not value.strip():
+        raise InvalidType(f"type must be text such as 'email.welcome', not {value!r}")
     if len(value) > MAX_TYPE_LENGTH:
         raise InvalidType(
             f"type has {len(value)} characters, at most {MAX_TYPE_LENGTH} fit: {value[:40]!r}…"

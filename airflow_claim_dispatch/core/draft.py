@@ -94,7 +94,7 @@ class Draft:
                 f"idempotency key must be text of 1 to {MAX_KEY_LENGTH} characters, without NUL and"
                 f" lone surrogates, not {key!r}"
             )
-        self._key = exact(key)
+        self._key = key if type(key) is str else exact(key)
         return self
 
     def on_conflict(self, on_conflict: OnConflict) -> Draft:
@@ -160,10 +160,11 @@ class Draft:
             evaluator.check(list(self._rules))
         meta = {**trace, **self._meta} if trace else self._meta
         document = encode(self._text, self._rules, meta, max_bytes)
-        return NewAction(
+        # By hand: thousands are made at once.
+        return tuple.__new__(NewAction, (
             self._type, document, self._end_at, self._expires_at,
             self._key, self._on_conflict, self._table,
-        )  # fmt: skip
+        ))  # fmt: skip
 
     def _check_expiry(self) -> None:
         earliest, latest = self._end_at, self._expires_at

@@ -30,12 +30,11 @@ _LARGEST_INT = 10**_MOST_DIGITS
 def check_payload(value: object) -> str:
     """Like ``check_object``, without the keys that are ours."""
     text = check_object(value, "payload")
-    if '"__' in text:
-        for key in (RULES_KEY, META_KEY):
-            if key in value:  # type: ignore[operator]
-                raise InvalidPayload(
-                    f"payload key {key!r} is reserved: use rules(...) and meta(...) instead"
-                )
+    if RULES_KEY in value or META_KEY in value:  # type: ignore[operator]
+        key = RULES_KEY if RULES_KEY in value else META_KEY  # type: ignore[operator]
+        raise InvalidPayload(
+            f"payload key {key!r} is reserved: use rules(...) and meta(...) instead"
+        )
     return text
 
 
@@ -129,7 +128,9 @@ def _parse_odd(text: str) -> Json:
 def _is_plain(text: str) -> bool:
     """Whether a JSON document needs no look at each of its values: no NUL, not too deep."""
     has_nul = "\\" in text and "\\u0000" in text  # a single character is found much faster
-    return not has_nul and text.count("{") + text.count("[") <= MAX_DEPTH
+    # A level takes two characters.
+    may_be_deep = len(text) > 2 * MAX_DEPTH and text.count("{") + text.count("[") > MAX_DEPTH
+    return not (has_nul or may_be_deep)
 
 
 def _finite(text: str) -> float:

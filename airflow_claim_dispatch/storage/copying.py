@@ -5,9 +5,10 @@ A key that is taken after all fails the whole of it, and nothing of it is left.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice, repeat
 
 from airflow_claim_dispatch.core.draft import NewAction
 from airflow_claim_dispatch.core.receipt import Receipt
@@ -29,13 +30,15 @@ _DRAW = f"""
                           AND NOT tgisinternal AND tgtype & 7 = 7)
 """
 
-# The database has the time of writing itself, unless a clock is given: to read it takes longer.
-_COLUMNS = "id, type, payload, end_at, expires_at, idempotency_key"
-_COPY = f"COPY {{actions}} ({_COLUMNS}) FROM STDIN (NULL '')"
-_COPY_WITH_TIMES = f"COPY {{actions}} ({_COLUMNS}, created_at, updated_at) FROM STDIN (NULL '')"
+# The database has the time itself, unless a clock is given: to read it takes longer than to read
+# all else of a line but its payload.
+_COLUMNS = "id, type, payload, expires_at, idempotency_key"
+_COPY_DUE = f"COPY {{actions}} ({_COLUMNS}) FROM STDIN (NULL '')"
+_COPY = _COPY_DUE.replace(_COLUMNS, f"{_COLUMNS}, end_at")
+_COPY_BY_CLOCK = _COPY_DUE.replace(_COLUMNS, f"{_COLUMNS}, end_at, created_at, updated_at")
 
 #: Lines that are sent together: Postgres works at them while the next are written.
-_LINES = 100
+_LINES = 250
 
 #: What COPY alone fails at: a key that is taken, a row security policy, columns without a grant.
 _IN_VAIN = {"23505", "0A000", "42501"}
@@ -71,15 +74,13 @@ def copy(
 
     if drawn.ids is None:
         return None
-    ids, now, stamp = drawn.ids, drawn.now, drawn.now.isoformat(" ")
-    statement, times = (_COPY, "") if tx.now is None else (_COPY_WITH_TIMES, f"\t{stamp}\t{stamp}")
+    statement, ends = _ending(actions, drawn.now, has_clock=tx.now is not None)
+    lines = map(_line, drawn.ids, actions, repeat(drawn.now), ends)
     try:
         with tx.copying(statement) as write:
-            for start in range(0, len(actions), _LINES):
-                part = slice(start, start + _LINES)
-                lines = zip(ids[part], actions[part], strict=True)
-                write("".join([_line(id_, new, now, stamp, times) for id_, new in lines]))
-            return [Receipt("published", id_) for id_ in ids]
+            while some := "".join(islice(lines, _LINES)):
+                write(some)
+            return [Receipt("published", id_) for id_ in drawn.ids]
     except psycopg.Error as error:
         if error.sqlstate not in _IN_VAIN:
             raise
@@ -87,14 +88,25 @@ def copy(
         return None
 
 
-def _line(id_: int, action: NewAction, now: datetime, stamp: str, times: str) -> str:
-    type_, document, end_at, expires_at, key, *_ = action
+def _ending(
+    actions: Sequence[NewAction], now: datetime, *, has_clock: bool
+) -> tuple[str, Iterator[str]]:
+    """Return the COPY, and the end of each of its lines: the columns that it has beyond others."""
+    if not has_clock and all(action.end_at is AT_ONCE for action in actions):
+        return _COPY_DUE, repeat("")
+    ends = (f"\t{_time(action.end_at, now)}" for action in actions)
+    if not has_clock:
+        return _COPY, ends
+    return _COPY_BY_CLOCK, (f"{end}\t{now}\t{now}" for end in ends)
+
+
+def _line(id_: int, action: NewAction, now: datetime, end: str) -> str:
+    type_, document, _, expires_at, key, _, _ = action
     # JSON has no tab and no line break of its own.
     document = document.replace("\\", "\\\\") if "\\" in document else document
     key = "" if key is None else _escaped(key)
-    end = stamp if end_at is AT_ONCE else _time(end_at, now)
     expires = "" if expires_at is None else _time(expires_at, now)
-    return f"{id_}\t{_escaped(type_)}\t{document}\t{end}\t{expires}\t{key}{times}\n"
+    return f"{id_}\t{_escaped(type_)}\t{document}\t{expires}\t{key}{end}\n"
 
 
 def _time(moment: datetime | Delay, now: datetime) -> str:

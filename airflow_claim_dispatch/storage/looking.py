@@ -40,17 +40,15 @@ _CHUNK = f"""
      ORDER BY a.place
 """
 
-_TYPES_BY = """
+_IS_ENDED = "outcome IN ('dead', 'skipped', 'cancelled')"
+_ENDED_TYPES = f"""
     WITH RECURSIVE found (type) AS (
-        SELECT min(type) FROM {actions} WHERE @which
+        SELECT min(type) FROM {{actions}} WHERE {_IS_ENDED}
         UNION ALL
-        SELECT (SELECT min(a.type) FROM {actions} a WHERE a.type > found.type AND @which)
+        SELECT (SELECT min(a.type) FROM {{actions}} a WHERE a.type > found.type AND {_IS_ENDED})
           FROM found WHERE found.type IS NOT NULL)
     SELECT type FROM found WHERE type IS NOT NULL
 """
-_WITH_KEY = _TYPES_BY.replace("@which", "idempotency_key IS NOT NULL")
-_IS_ENDED = "outcome IN ('dead', 'skipped', 'cancelled')"
-_WITH_END = _TYPES_BY.replace("@which", _IS_ENDED)
 
 _HELD_AT_MOST = 20_000
 _HELD = f"""
@@ -156,9 +154,7 @@ class Look:
         if which.ids is not None:
             return [Stream(which.condition())]
         if which.key is not None:
-            types = which.types or _types(tx, _WITH_KEY)
-            parameters = {"types": tx.dialect.texts(types)}
-            return [Stream("a.type {among::types} AND a.idempotency_key = :key", parameters)]
+            return [Stream("a.idempotency_key = :key")]
         if set(which.states) == {"claimed"} and (held := _held(tx)) is not None:
             return [Stream(f"a.id {{in::held}} AND {which.condition()}", {"held": held})]
         if self.way.by_end:
@@ -231,8 +227,4 @@ def _held(tx: Transaction) -> Any:
 
 def ended_types(tx: Transaction) -> list[str]:
     """Return the types of actions that are dead, skipped or cancelled."""
-    return _types(tx, _WITH_END)
-
-
-def _types(tx: Transaction, statement: str) -> list[str]:
-    return [row[0] for row in tx.rows(statement)]
+    return [row[0] for row in tx.rows(_ENDED_TYPES)]

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from airflow_claim_dispatch.core.settlement import Settlement
 from airflow_claim_dispatch.storage.lines import Line, LineDown
-from airflow_claim_dispatch.worker.keeper import Keeper, emptying
+from airflow_claim_dispatch.worker.keeper import Keeper, counted, emptying
+from airflow_claim_dispatch.worker.tally import Tally
 
 if TYPE_CHECKING:
     from airflow_claim_dispatch.storage.action_log import ActionLog
@@ -51,8 +52,9 @@ class Ask:
     claim_at_once: Callable[[Transaction], Callable[[], Taken | None]] | None = None
 
 
-#: What was asked for, and the batch, or why there is none.
-Arrival: TypeAlias = "tuple[Ask, Taken | Exception]"
+#: What was asked for, and the batch, or why there is none: None says that ``claim_at_once`` found
+#: nothing, and that ``claim`` has not been tried.
+Arrival: TypeAlias = "tuple[Ask, Taken | Exception | None]"
 
 
 @dataclass(slots=True, eq=False)
@@ -75,7 +77,7 @@ class Exchanger(Keeper):
         self._lines = [Line(action_log.engine, action_log.names) for _ in range(MOST_ASKED)]
         self._free = list(self._lines)
         self._under_way: deque[_Exchange] = deque()
-        self._confirmed: deque[tuple[dict[str, list[Settlement]], dict[str, set[int]]]] = deque()
+        self._confirmed: deque[Tally] = deque()
         #: What the thread has received; None only wakes who waits.
         self.arrived: queue.SimpleQueue[Arrival | None] = queue.SimpleQueue()
 
@@ -105,7 +107,8 @@ class Exchanger(Keeper):
         with suppress(queue.Empty):
             return self.arrived.get_nowait()
         for exchange in emptying(self._under_way):
-            return self._complete(exchange)
+            # What it has done meanwhile, or another answer, would wait for one more claim.
+            return self._complete(exchange, only_at_once=bool(self._handed or self._under_way))
         return self.arrived.get(timeout=timeout)
 
     def _send(self, ask: Ask) -> bool:
@@ -180,8 +183,11 @@ class Exchanger(Keeper):
         self._held.update(exchange.ending)
         self._free.append(exchange.line)
 
-    def _complete(self, exchange: _Exchange) -> Arrival:
-        """Receive the answer; claim again, and wait for it, where that took more than one trip."""
+    def _complete(self, exchange: _Exchange, *, only_at_once: bool = False) -> Arrival:
+        """Receive the answer; claim again, and wait for it, where that took more than one trip.
+
+        With ``only_at_once``, leave that to the caller, unless what was sent has failed.
+        """
         exchange.is_received = True
         ask, taken = exchange.ask, None
         ended = ask.ended
@@ -191,6 +197,9 @@ class Exchanger(Keeper):
                     lost, taken = exchange.answer()
                     self._confirm(exchange, lost)
                     ended = ()
+                    if taken is None and only_at_once:
+                        self._free.append(exchange.line)
+                        return ask, None
             if taken is None:
                 lost, taken = self._log.exchange(exchange.results, ended, ask.claim, exchange.line)
                 self._confirm(exchange, lost)
@@ -208,8 +217,10 @@ class Exchanger(Keeper):
         return ask, taken
 
     def _confirm(self, exchange: _Exchange, lost: dict[str, set[int]]) -> None:
-        results, exchange.results, exchange.ending = exchange.results, {}, {}
-        self._confirmed.append((results, lost))
+        # Only the sums wait for the keeper: it may not come to them for a second.
+        tallies = [counted(some, lost[token]) for token, some in exchange.results.items()]
+        exchange.results, exchange.ending = {}, {}
+        self._confirmed.extend(tallies)
 
     def _receive(self) -> None:
         for exchange in emptying(self._under_way):
@@ -221,8 +232,8 @@ class Exchanger(Keeper):
         self._count()
 
     def _count(self) -> None:
-        for results, lost in emptying(self._confirmed):
-            self._written(results, lost)
+        for tally in emptying(self._confirmed):
+            self.tally.merge(tally)
 
     def _turn(self) -> bool:
         goes_on = super()._turn()

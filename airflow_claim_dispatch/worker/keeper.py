@@ -180,18 +180,9 @@ class Keeper:
 
     def _write(self, token: str, last: bool) -> None:  # noqa: FBT001
         lost = self._log.settle(token, self._results[token], close=last)
-        self._written({token: self._results.pop(token)}, {token: lost})
+        self.tally.merge(counted(self._results.pop(token), lost))
         if last:
             self._held.pop(token, None)
-
-    def _written(self, results: dict[str, list[Settlement]], lost: dict[str, set[int]]) -> None:
-        for token, settlements in results.items():
-            self.tally.add(settlements, lost[token])
-            if lost[token]:
-                log.warning(
-                    "Lost the claim on %d actions as they ran (ids %s); their new owner settles"
-                    " them.", len(lost[token]), sorted(lost[token])[:10],
-                )  # fmt: skip
 
     def _renew(self) -> None:
         self._renewed_at = monotonic()
@@ -216,6 +207,18 @@ class Keeper:
             write()
         except Exception:
             log.warning("Could not %s, trying again soon.", what, exc_info=True)
+
+
+def counted(written: list[Settlement], lost: set[int]) -> Tally:
+    """Count what was written for one lease, and tell of what was lost."""
+    tally = Tally()
+    tally.add(written, lost)
+    if lost:
+        log.warning(
+            "Lost the claim on %d actions as they ran (ids %s); their new owner settles them.",
+            len(lost), sorted(lost)[:10],
+        )  # fmt: skip
+    return tally
 
 
 def emptying(queue: deque[T]) -> Iterator[T]:

@@ -188,6 +188,10 @@ class Resident(BatchRun):
                 break
             ask, answer = arrival
             self._asking.remove(ask)
+            if answer is None:
+                if not (self._asking or self._stopped):
+                    self._ask(is_ahead=False)
+                continue
             if isinstance(answer, Taken):
                 self._has_claimed = True
                 self._asked = ask.limit

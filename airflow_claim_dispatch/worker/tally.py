@@ -36,6 +36,13 @@ class Tally:
                 if s.outcome == "dead" and len(self.dead) < _MAX_DEAD:
                     self.dead[s.action_id] = s.error or ""
 
+    def merge(self, part: Tally) -> None:
+        """Take over what another tally has counted."""
+        self.counts.update(part.counts)
+        for action_id, error in part.dead.items():
+            if len(self.dead) < _MAX_DEAD:
+                self.dead[action_id] = error
+
     def as_dict(self) -> dict[str, int]:
         """Return the counts that are not zero."""
         return dict(self.counts)

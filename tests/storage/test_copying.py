@@ -160,6 +160,19 @@ def test_without_a_clock_the_database_says_when(log):
     ) == [(MANY,)]
 
 
+def test_a_copy_beside_what_is_due_later_tells_when_each_is_due(log):
+    Publisher(log.engine).publish_many(
+        lambda draft, n=n: draft.type("mail").idempotency(str(n)).eligible_at(timedelta(hours=n))
+        for n in range(MANY)
+    )
+    assert ways(log) == ["INSERT", "COPY"]
+    assert execute(
+        log,
+        "SELECT count(*) FROM action_logs WHERE created_at - end_at"
+        " + make_interval(hours => CAST(idempotency_key AS int)) BETWEEN '0' AND '10 s'",
+    ) == [(MANY,)]
+
+
 @pytest.mark.parametrize("taken", [0, 3, 4, 5, 100, MANY - 1])
 def test_a_key_that_is_taken_is_kept_and_all_others_are_published(log, taken):
     (old,) = log.publish([new(key=f"{taken:04}", payload={"old": True})])

@@ -122,7 +122,7 @@ def test_what_only_postgres_has(empty_postgres):
     engine = open_engine(empty_postgres)
     migrate.migrate(engine)
     log = ActionLog(engine)
-    execute(log, "ALTER TABLE action_logs DROP CONSTRAINT action_logs_claimed")
+    execute(log, "ALTER TABLE action_logs DROP CONSTRAINT action_logs_state")
     execute(log, "ALTER TABLE action_logs RESET (fillfactor)")
     execute(log, "ALTER TABLE action_logs SET (autovacuum_enabled = false)")
     execute(
@@ -130,7 +130,7 @@ def test_what_only_postgres_has(empty_postgres):
     )
     assert found(log) == {
         "columns, indexes and constraints": [
-            "action_logs has no constraint action_logs_claimed",
+            "action_logs has no constraint action_logs_state",
             "index action_logs_key is invalid, and not used",
             "action_logs has lost its fillfactor of 50, so that claims write indexes",
             "autovacuum of action_logs is off",

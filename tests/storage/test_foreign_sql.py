@@ -1,4 +1,4 @@
-"""A bare three-column INSERT from any language publishes; its dirt stays with its own row."""
+"""A bare INSERT from any language publishes; its dirt stays with its own row."""
 
 from __future__ import annotations
 
@@ -24,6 +24,11 @@ def test_three_columns_are_an_action(log):
     created, updated = stored(log, action_id, "created_at", "updated_at")
     assert created is not None
     assert updated is not None
+
+
+def test_without_a_time_an_action_is_due_at_once(log):
+    execute(log, "INSERT INTO action_logs (type, payload) VALUES ('mail', '{}')")
+    assert execute(log, "SELECT count(*) FROM action_logs WHERE end_at = created_at") == [(1,)]
 
 
 @pytest.mark.parametrize(
@@ -103,8 +108,11 @@ def test_postgres_refuses_times_that_drivers_cannot_fetch(postgres_log, column, 
     [
         {"type": ""},
         {"type": "x" * 121},
+        {"type": "ü" * 121},
         {"idempotency_key": ""},
         {"idempotency_key": "x" * 256},
+        {"idempotency_key": "😀" * 256},
+        {"idempotency_key": None, "expiries": -1},
         {"outcome": "done"},
         {"outcome": "processed"},
         {"processed_at": TIME},
@@ -137,6 +145,7 @@ def test_an_illegal_state_cannot_be_stored(log, state):
         {"outcome": "cancelled"},
         {"visible_at": TIME},
         {"claim_token": TOKEN, "claimed_at": TIME},
+        {"type": "ü" * 120, "idempotency_key": "😀" * 255},
     ],
 )
 def test_a_legal_state_can_be_stored(log, state):

@@ -573,6 +573,22 @@ def test_results_of_a_batch_do_not_wait_for_the_next_one(postgres_log: ActionLog
     assert asked.count(2) > 10
 
 
+def test_a_drain_ends_with_a_single_claim_that_looks_everywhere(postgres_log: ActionLog):
+    """What has run is not held up by one, but goes along with it."""
+    log = postgres_log
+    publish(log, 205)
+    carried: list[int] = []
+    exchange = log.exchange
+
+    def noted(results, *arguments):
+        carried.append(sum(map(len, results.values())))
+        return exchange(results, *arguments)
+
+    log.exchange = noted  # type: ignore[method-assign]
+    assert resident_of(log, send, limit=10).drain().as_dict() == {"processed": 205}
+    assert len(carried) == 2
+
+
 def test_who_works_sends_and_receives_by_itself(postgres_log: ActionLog):
     """Also after a line has failed, and the keeper's thread has done it instead."""
     log = postgres_log
@@ -602,7 +618,7 @@ def test_it_does_not_wait_for_a_keeper_that_has_ended_by_an_error(log: ActionLog
     def fail(*_):
         raise ZeroDivisionError
 
-    resident._keeper._written = fail  # type: ignore[method-assign]
+    resident._keeper._count = fail  # type: ignore[method-assign]
     rescue = threading.Timer(10, resident.stop)
     rescue.start()
     with pytest.raises(RuntimeError, match="keeper has ended"):
