@@ -31,7 +31,6 @@ class Bell:
 
     def __enter__(self) -> Bell:
         os.set_blocking(self._told, False)
-        self._listen()
         return self
 
     def __exit__(
@@ -58,7 +57,8 @@ class Bell:
     def hush(self) -> None:
         """Forget who rang so far: from now on it is looked for what they told of.
 
-        Not in ``wait()``, whose caller has better to do first. Where nobody listens, begin to.
+        Not in ``wait()``, whose caller has better to do first. Where nobody listens, begin to: who
+        never sleeps needs no connection for it.
         """
         if self._listener is None:
             self._listen()

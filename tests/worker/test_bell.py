@@ -25,12 +25,14 @@ def test_it_sleeps_to_a_fraction_of_a_millisecond(sqlite_log: ActionLog):
 
 def test_who_rang_while_nobody_slept_wakes_the_next_sleeper(postgres_log: ActionLog):
     with Bell(postgres_log) as bell:
+        bell.hush()
         publish(postgres_log)
         assert waited(bell, 10) < 5
 
 
 def test_who_was_hushed_wakes_nobody(postgres_log: ActionLog):
     with Bell(postgres_log) as bell:
+        bell.hush()
         publish(postgres_log)
         waited(bell, 10)
         bell.hush()

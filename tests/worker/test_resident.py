@@ -573,6 +573,16 @@ def test_results_of_a_batch_do_not_wait_for_the_next_one(postgres_log: ActionLog
     assert asked.count(2) > 10
 
 
+def test_who_drains_and_never_sleeps_needs_no_connection_to_listen_on(
+    postgres_log: ActionLog, monkeypatch
+):
+    heard: list[object] = []
+    monkeypatch.setattr("airflow_claim_dispatch.worker.bell.listen", lambda *log: heard.append(log))
+    publish(postgres_log, 20)
+    resident_of(postgres_log, send, limit=10).drain()
+    assert heard == []
+
+
 def test_a_drain_ends_with_a_single_claim_that_looks_everywhere(postgres_log: ActionLog):
     """What has run is not held up by one, but goes along with it."""
     log = postgres_log
