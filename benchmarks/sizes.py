@@ -10,7 +10,8 @@ class Sizes:
     """Rounds and rows.
 
     :param rounds: how often the contestants take turns.
-    :param actions: rows per turn of those that work in batches.
+    :param actions: rows per turn of those that work in batches; of many, it hardly shows what it
+        takes to connect and to begin.
     :param jobs: rows per turn of those that work one by one.
     :param claims: claims per table where the latency of a claim is measured.
     :param tables: rows beside the due ones in the tables of growing size.
@@ -43,7 +44,7 @@ class Sizes:
 
 FULL = Sizes(
     rounds=5,
-    actions=50_000,
+    actions=100_000,
     jobs=2_000,
     claims=30,
     tables=(10_000, 100_000, 1_000_000, 10_000_000),
