@@ -30,7 +30,8 @@ _LARGEST_INT = 10**_MOST_DIGITS
 def check_payload(value: object) -> str:
     """Like ``check_object``, without the keys that are ours."""
     text = check_object(value, "payload")
-    if RULES_KEY in value or META_KEY in value:  # type: ignore[operator]
+    # Another mapping than a dict may say yes to any key.
+    if (type(value) is dict or '"__' in text) and (RULES_KEY in value or META_KEY in value):  # type: ignore[operator]
         key = RULES_KEY if RULES_KEY in value else META_KEY  # type: ignore[operator]
         raise InvalidPayload(
             f"payload key {key!r} is reserved: use rules(...) and meta(...) instead"

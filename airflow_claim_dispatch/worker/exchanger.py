@@ -189,18 +189,15 @@ class Exchanger(Keeper):
         With ``only_at_once``, leave that to the caller, unless what was sent has failed.
         """
         exchange.is_received = True
-        ask, taken = exchange.ask, None
-        ended = ask.ended
+        ask, taken, is_written = exchange.ask, None, False
         try:
             if exchange.answer is not None:
                 with suppress(LineDown):
                     lost, taken = exchange.answer()
                     self._confirm(exchange, lost)
-                    ended = ()
-                    if taken is None and only_at_once:
-                        self._free.append(exchange.line)
-                        return ask, None
-            if taken is None:
+                    is_written = True
+            if taken is None and not (is_written and only_at_once):
+                ended = () if is_written else ask.ended
                 lost, taken = self._log.exchange(exchange.results, ended, ask.claim, exchange.line)
                 self._confirm(exchange, lost)
         except BaseException as error:
@@ -210,17 +207,16 @@ class Exchanger(Keeper):
             log.warning("Could not claim, trying again soon.", exc_info=True)
             return ask, error
         self._flushed_at = monotonic()
-        for batch in taken.claims:
+        for batch in taken.claims if taken else ():
             if batch.rows:  # else no lease was opened
                 self.hold(batch.token, exchange.since)
         self._free.append(exchange.line)
         return ask, taken
 
     def _confirm(self, exchange: _Exchange, lost: dict[str, set[int]]) -> None:
+        results, exchange.results, exchange.ending = exchange.results, {}, {}
         # Only the sums wait for the keeper: it may not come to them for a second.
-        tallies = [counted(some, lost[token]) for token, some in exchange.results.items()]
-        exchange.results, exchange.ending = {}, {}
-        self._confirmed.extend(tallies)
+        self._confirmed.extend([counted(some, lost[token]) for token, some in results.items()])
 
     def _receive(self) -> None:
         for exchange in emptying(self._under_way):

@@ -239,8 +239,9 @@ class Resident(BatchRun):
         return look(tx, self._types(tx)), monotonic()
 
     def _rest(self) -> None:
-        """After an error, also if somebody rang in vain."""
-        self._bell.hush()
+        """After an error, also if somebody rang in vain; connect to nothing, it may hang."""
+        if self._bell.hears:
+            self._bell.hush()
         self._bell.wait(_REST_AFTER_ERROR)
 
     def _release_arrived(self) -> bool:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
+from collections import OrderedDict, UserDict
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum, IntEnum
@@ -49,6 +49,13 @@ JSON = st.recursive(
 )
 
 
+class Generous(UserDict):
+    """Has a value for every key, and so every key."""
+
+    def __contains__(self, key: object) -> bool:
+        return True
+
+
 @pytest.mark.parametrize(
     ("payload", "message"),
     [
@@ -89,6 +96,7 @@ def test_a_payload_that_cannot_be_stored_is_refused_with_the_place(payload, mess
         nested(MAX_DEPTH),
         MappingProxyType({"a": 1}),
         OrderedDict(a=1),
+        Generous(a=1),
     ],
 )
 def test_a_json_object_is_stored(payload):

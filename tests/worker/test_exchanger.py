@@ -149,6 +149,28 @@ def test_what_was_interrupted_as_it_was_received_is_written_by_the_keeper(log, e
     assert rows(log, "outcome") == ["processed"] * len(published)
 
 
+def test_what_was_interrupted_after_it_was_received_is_not_written_again(
+    log, exchanger, monkeypatch, caplog
+):
+    """A retry holds its token no more: its result would look lost, which it is not."""
+    publish(log, 2)
+    taken = held(log, exchanger)
+    for row in taken.rows:
+        exchanger.settle(taken.token, released(row.id, timedelta(hours=1), failed=True))
+    exchanger.ask(ask_for_two(taken.token), has_time=True)
+
+    def interrupted(*_: Any) -> Any:
+        raise TimeIsUpError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("airflow_claim_dispatch.worker.exchanger.counted", interrupted)
+        with pytest.raises(TimeIsUpError):
+            exchanger.next_arrival(PATIENCE)
+    exchanger.flush()
+    assert rows(log, "fail_count") == [1, 1]
+    assert "Lost" not in caplog.text
+
+
 def test_what_was_interrupted_as_it_was_sent_is_written_by_the_keeper(log, exchanger, monkeypatch):
     publish(log, 4)
     taken = held(log, exchanger)

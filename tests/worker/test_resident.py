@@ -255,9 +255,12 @@ def test_who_was_told_to_end_as_it_waited_for_a_batch_claims_no_more(postgres_lo
     assert open_leases(log) == 0
 
 
-def test_the_end_waits_no_longer_than_the_lease_for_a_database_that_hangs(log: ActionLog):
+def test_the_end_waits_no_longer_than_the_lease_for_a_database_that_hangs(
+    log: ActionLog, monkeypatch
+):
     go_on = threading.Event()
     hang = lambda *_, **__: go_on.wait(30) and None  # noqa: E731
+    monkeypatch.setattr("airflow_claim_dispatch.worker.bell.listen", hang)
 
     @processor("mail")
     def send(action: Action) -> None:
