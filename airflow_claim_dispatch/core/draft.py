@@ -94,7 +94,7 @@ class Draft:
                 f"idempotency key must be text of 1 to {MAX_KEY_LENGTH} characters, without NUL and"
                 f" lone surrogates, not {key!r}"
             )
-        self._key = key if type(key) is str else exact(key)
+        self._key = exact(key)
         return self
 
     def on_conflict(self, on_conflict: OnConflict) -> Draft:
