@@ -15,7 +15,7 @@ from benchmarks.server import Server
 from benchmarks.sizes import FULL, QUICK, Sizes
 
 MEASURES = [
-    "peers", "growth", "clutter", "churn", "desk", "page", "imports", "latency",
+    "peers", "publishing", "growth", "clutter", "churn", "desk", "page", "imports", "latency",
     "airflow_latency", "airflow",
 ]  # fmt: skip
 _FOLDER = Path(__file__).parent

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TypeVar
 
+from benchmarks.work import Work
+
 T = TypeVar("T")
 
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -75,6 +77,15 @@ class Cost:
     clock: float
     client: float
     server: float
+
+    @classmethod
+    def of(cls, what: str, who: str, works: Sequence[Work]) -> Cost:
+        """Return the medians."""
+
+        def micros(part: str) -> float:
+            return median(work.micros(getattr(work, part)) for work in works)
+
+        return cls(what, who, micros("seconds"), micros("client"), micros("server"))
 
 
 @dataclass(frozen=True)

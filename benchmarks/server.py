@@ -32,6 +32,11 @@ class Server(Postgres):
         words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         return [*super()._command(), *words]
 
+    def create(self, database: str) -> str:
+        """Create an empty database, in place of one that an earlier measure has left."""
+        self.execute("postgres", f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE)')
+        return super().create(database)
+
     def execute(self, database: str, *statements: str) -> None:
         """Run statements, each by itself."""
         with psycopg.connect(self.url(database, "postgresql"), autocommit=True) as connection:

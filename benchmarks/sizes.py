@@ -13,6 +13,7 @@ class Sizes:
     :param actions: rows per turn of those that work in batches; of many, it hardly shows what it
         takes to connect and to begin.
     :param jobs: rows per turn of those that work one by one.
+    :param calls: how many actions go into a call, where that is what differs.
     :param claims: claims per table where the latency of a claim is measured.
     :param tables: rows beside the due ones in the tables of growing size.
     :param clutter: rows that nobody here may claim, in front of those to claim.
@@ -29,6 +30,7 @@ class Sizes:
     rounds: int
     actions: int
     jobs: int
+    calls: tuple[int, ...]
     claims: int
     tables: tuple[int, ...]
     clutter: int
@@ -46,6 +48,7 @@ FULL = Sizes(
     rounds=5,
     actions=100_000,
     jobs=2_000,
+    calls=(1, 10, 100, 1_000, 5_000),
     claims=30,
     tables=(10_000, 100_000, 1_000_000, 10_000_000),
     clutter=1_000_000,
@@ -63,6 +66,7 @@ QUICK = Sizes(
     rounds=3,
     actions=10_000,
     jobs=400,
+    calls=(1, 100, 1_000),
     claims=9,
     tables=(10_000, 100_000),
     clutter=100_000,

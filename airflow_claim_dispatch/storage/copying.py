@@ -5,7 +5,7 @@ A key that is taken after all fails the whole of it, and nothing of it is left.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice, repeat
@@ -20,8 +20,7 @@ from airflow_claim_dispatch.storage.wakeup import SOON
 # trigger before each row may drop it, or give it another id: only an INSERT says what it did.
 _DRAW = f"""
     SELECT array_agg(nextval(ids)), {{now}},
-           CASE WHEN {{time::earliest}} <= {{after:{SOON}}}
-                THEN CAST(pg_notify(:channel, '') AS text) END
+           {{ring:{{time::earliest}} <= {{after:{SOON}}}}}
       FROM (SELECT CAST(pg_get_serial_sequence('{{actions}}', 'id') AS regclass) AS ids OFFSET 0) s
      CROSS JOIN generate_series(1, :amount)
      WHERE has_sequence_privilege(ids, 'USAGE')
@@ -30,12 +29,11 @@ _DRAW = f"""
                           AND NOT tgisinternal AND tgtype & 7 = 7)
 """
 
-# The database has the time itself, unless a clock is given: to read it in each line is a fifteenth
-# of a COPY.
-_COLUMNS = "id, type, payload, expires_at, idempotency_key"
-_COPY_DUE = f"COPY {{actions}} ({_COLUMNS}) FROM STDIN (NULL '')"
-_COPY = _COPY_DUE.replace(_COLUMNS, f"{_COLUMNS}, end_at")
-_COPY_BY_CLOCK = _COPY_DUE.replace(_COLUMNS, f"{_COLUMNS}, end_at, created_at, updated_at")
+# What a head has, and the time of each line where the database's own does not do: to read it there
+# is a fifteenth of a COPY.
+_HEAD = "id, type, payload, idempotency_key"
+_TIMES = ", expires_at, end_at"
+_COPY = "COPY {{actions}} ({columns}) FROM STDIN (NULL '')"
 
 #: Lines that are sent together: Postgres works at them while the next are written.
 _LINES = 250
@@ -66,18 +64,27 @@ def draw(tx: PsycopgTransaction, actions: Sequence[NewAction], amount: int) -> C
     return drawn
 
 
+def heads(actions: Sequence[NewAction]) -> list[str]:
+    """Return of each line what has to know neither its id nor the time."""
+    return [
+        f"{_escaped(type_)}\t{_document(document)}\t{'' if key is None else _escaped(key)}"
+        for type_, document, _, _, key, _, _ in actions
+    ]
+
+
 def copy(
-    tx: PsycopgTransaction, actions: Sequence[NewAction], drawn: Drawn
+    tx: PsycopgTransaction, actions: Sequence[NewAction], heads: Sequence[str], drawn: Drawn
 ) -> list[Receipt] | None:
     """Write ``actions``, sorted by type and key; None, with nothing written, if COPY cannot."""
     import psycopg
 
     if drawn.ids is None:
         return None
-    statement, ends = _ending(actions, drawn.now, has_clock=tx.now is not None)
-    lines = map(_line, drawn.ids, actions, repeat(drawn.now), ends)
+    columns, times = _times(actions, drawn.now, has_clock=tx.now is not None)
+    rows = zip(drawn.ids, heads, times, strict=False)
+    lines = (f"{id_}\t{head}{time}\n" for id_, head, time in rows)
     try:
-        with tx.copying(statement) as write:
+        with tx.copying(_COPY.format(columns=f"{_HEAD}{columns}")) as write:
             while some := "".join(islice(lines, _LINES)):
                 write(some)
             return [Receipt("published", id_) for id_ in drawn.ids]
@@ -88,29 +95,27 @@ def copy(
         return None
 
 
-def _ending(
+def _times(
     actions: Sequence[NewAction], now: datetime, *, has_clock: bool
-) -> tuple[str, Iterator[str]]:
-    """Return the COPY, and the end of each of its lines: the columns that it has beyond others."""
-    if not has_clock and all(action.end_at is AT_ONCE for action in actions):
-        return _COPY_DUE, repeat("")
-    ends = (f"\t{_time(action.end_at, now)}" for action in actions)
+) -> tuple[str, Iterable[str]]:
+    """Return the columns that lines have beyond their heads, and what stands there in each."""
+    if not has_clock and all(a.end_at is AT_ONCE and a.expires_at is None for a in actions):
+        return "", repeat("")
+    times = (f"\t{_time(a.expires_at, now)}\t{_time(a.end_at, now)}" for a in actions)
     if not has_clock:
-        return _COPY, ends
-    return _COPY_BY_CLOCK, (f"{end}\t{now}\t{now}" for end in ends)
+        return _TIMES, times
+    return f"{_TIMES}, created_at, updated_at", (f"{time}\t{now}\t{now}" for time in times)
 
 
-def _line(id_: int, action: NewAction, now: datetime, end: str) -> str:
-    type_, document, _, expires_at, key, _, _ = action
-    # JSON has no tab and no line break of its own.
-    document = document.replace("\\", "\\\\") if "\\" in document else document
-    key = "" if key is None else _escaped(key)
-    expires = "" if expires_at is None else _time(expires_at, now)
-    return f"{id_}\t{_escaped(type_)}\t{document}\t{expires}\t{key}{end}\n"
-
-
-def _time(moment: datetime | Delay, now: datetime) -> str:
+def _time(moment: datetime | Delay | None, now: datetime) -> str:
+    if moment is None:
+        return ""
     return (moment.after(now) if isinstance(moment, Delay) else moment).isoformat()
+
+
+def _document(text: str) -> str:
+    """JSON has no tab and no line break of its own."""
+    return text.replace("\\", "\\\\") if "\\" in text else text
 
 
 # https://www.postgresql.org/docs/current/sql-copy.html#SQL-COPY-FILE-FORMATS

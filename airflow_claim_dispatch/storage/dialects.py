@@ -201,6 +201,12 @@ POSTGRES = Dialect(
         "whole": Fragment(lambda number: f"CAST(floor({number}) AS integer)"),
         "holds": Fragment(lambda ids: f":id = ANY ({ids})"),
         "start": Fragment(lambda column: f"left(CAST({column} AS text), 200)"),
+        # Wakes, at the commit, who sleeps until something is due. As text: it returns nothing.
+        "ring": Fragment(
+            lambda condition: (
+                f"CASE WHEN {condition} THEN CAST(pg_notify(:channel, '') AS text) END"
+            )
+        ),
     },
 )
 
@@ -262,6 +268,7 @@ SQLITE = _Sqlite(
         "whole": Fragment(lambda number: f"CAST({number} AS integer)"),
         "holds": Fragment(lambda ids: f":id IN (SELECT value FROM json_each({ids}))"),
         "start": Fragment(lambda column: f"substr({column}, 1, 200)"),
+        "ring": Fragment(lambda _: "NULL"),
     },
 )
 

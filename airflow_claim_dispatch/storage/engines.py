@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from airflow_claim_dispatch.core.errors import UnsupportedConnection
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
+
+#: Seconds after its last use for which a connection is as good as its socket says.
+_SURE_SECONDS = 1.0
+
+_USED_AT = "claim_dispatch_used_at"
 
 _ADVICE = (
     "use postgresql+psycopg://user@host/database, or sqlite:////path/to/file.db on one machine"
@@ -35,10 +42,43 @@ def open_engine(url: str, **options: Any) -> Engine:
             f"the action log lives in Postgres or SQLite, not in {parsed.get_backend_name()}:"
             f" {_ADVICE}"
         )
-    engine = create_engine(parsed, pool_pre_ping=True, **options)
+    checks_itself = parsed.drivername == "postgresql+psycopg"
+    engine = create_engine(parsed, pool_pre_ping=not checks_itself, **options)
+    if checks_itself:
+        event.listen(engine, "checkin", _note_use)
+        event.listen(engine, "checkout", _checking(engine.dialect))
     if parsed.get_backend_name() == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
     return engine
+
+
+def _note_use(_connection: Any, record: Any) -> None:
+    record.info[_USED_AT] = monotonic()
+
+
+def _checking(dialect: Any) -> Callable[[Any, Any, Any], None]:
+    """Return what sees to it that a pooled connection leads somewhere, or has all of them replaced.
+
+    SQLAlchemy's ``pool_pre_ping`` asks the server each time, which takes a sixth of publishing an
+    action. But a server that ends closes the socket, and only a network can swallow that: what was
+    in use a moment ago is not asked, but looked at.
+    """
+    import psycopg
+    from sqlalchemy.exc import InvalidatePoolError
+
+    def check(connection: Any, record: Any, _fairy: Any) -> None:
+        used_at = record.info.get(_USED_AT)
+        if used_at is None:
+            return  # it is new
+        try:
+            for _ in range(2):  # a server's last words come before the end
+                connection.pgconn.consume_input()
+            if monotonic() - used_at > _SURE_SECONDS:
+                dialect.do_ping(connection)
+        except psycopg.Error as error:
+            raise InvalidatePoolError from error
+
+    return check
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

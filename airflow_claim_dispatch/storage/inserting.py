@@ -13,7 +13,7 @@ from airflow_claim_dispatch.core.errors import DuplicateAction
 from airflow_claim_dispatch.core.receipt import Receipt
 from airflow_claim_dispatch.core.times import Delay
 from airflow_claim_dispatch.storage.transaction import Transaction
-from airflow_claim_dispatch.storage.wakeup import SOON, notify
+from airflow_claim_dispatch.storage.wakeup import SOON
 
 #: Rows of one INSERT: beyond a thousand a larger document gains nothing.
 _CHUNK = 1000
@@ -31,7 +31,7 @@ _INSERT = f"""
     SELECT x.type, x.payload, {{moment:end}}, {{moment:expires}}, x.key, {{now}}, {{now}}
       FROM {{document:{COLUMNS}}} WHERE true
         ON CONFLICT (type, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
-    RETURNING id, type, idempotency_key, end_at <= {{after:{SOON}}}
+    RETURNING id, type, idempotency_key, {{ring:end_at <= {{after:{SOON}}}}}
 """
 
 _FIND = """
@@ -48,28 +48,21 @@ def insert(tx: Transaction, actions: Sequence[NewAction]) -> list[Receipt]:
     """Insert ``actions``, sorted by type and key, and wake who waits for what is soon due."""
     receipts = []
     for start in range(0, len(actions), _CHUNK):
-        written, soon = begin(tx, actions[start : start + _CHUNK])()
-        receipts += written
-        if soon:
-            notify(tx)
+        with tx.pipelined():
+            inserted = begin(tx, actions[start : start + _CHUNK])
+        receipts += inserted()
     return receipts
 
 
-def begin(
-    tx: Transaction, actions: Sequence[NewAction]
-) -> Callable[[], tuple[list[Receipt], bool]]:
-    """Send an INSERT; return what waits for the receipts, and for whether one is soon due."""
+def begin(tx: Transaction, actions: Sequence[NewAction]) -> Callable[[], list[Receipt]]:
+    """Send an INSERT; return what waits for the receipts."""
     first_of_key: dict[Any, int] = {}
     for index, action in enumerate(actions):
         first_of_key.setdefault(identity(action) or index, index)
     written = sorted(first_of_key.values())
-    rows = tx.send(_INSERT, document=document(tx, [actions[i] for i in written]))
-
-    def inserted() -> tuple[list[Receipt], bool]:
-        new = rows()
-        return _receipts(tx, actions, first_of_key, new), any(soon for *_, soon in new)
-
-    return inserted
+    described = document(tx, [actions[i] for i in written])
+    rows = tx.send(_INSERT, document=described, channel=tx.names.channel)
+    return lambda: _receipts(tx, actions, first_of_key, rows())
 
 
 def _receipts(

@@ -12,7 +12,7 @@ from airflow_claim_dispatch.core.times import Delay
 from airflow_claim_dispatch.storage import copying, inserting
 from airflow_claim_dispatch.storage.inserting import COLUMNS, document, identity, insert
 from airflow_claim_dispatch.storage.transaction import PsycopgTransaction, Transaction
-from airflow_claim_dispatch.storage.wakeup import SOON, notify
+from airflow_claim_dispatch.storage.wakeup import SOON
 
 #: Fewer new actions are inserted, all of them.
 _WORTH_COPYING = 200
@@ -33,7 +33,7 @@ _REPLACE = f"""
       FROM {{document:{COLUMNS}}}
      WHERE {{actions}}.type = x.type AND {{actions}}.idempotency_key = x.key
        AND {{actions}}.outcome IS NULL AND {{actions}}.claim_token IS NULL
-    RETURNING {{actions}}.id, {{actions}}.end_at <= {{after:{SOON}}}
+    RETURNING {{actions}}.id, {{ring:{{actions}}.end_at <= {{after:{SOON}}}}}
 """
 
 # The row that cannot be replaced any more lets go of the key, but remembers it. If it has ended, it
@@ -62,7 +62,7 @@ _RESCHEDULE = f"""
                       end_seconds double precision}}
      WHERE {{actions}}.type = x.type AND {{actions}}.idempotency_key = x.key
        AND {{actions}}.outcome IS NULL AND {{actions}}.claim_token IS NULL
-    RETURNING {{actions}}.id, {{actions}}.end_at <= {{after:{SOON}}}
+    RETURNING {{actions}}.id, {{ring:{{actions}}.end_at <= {{after:{SOON}}}}}
 """
 
 _LOOK = "SELECT id, outcome FROM {actions} WHERE type = :type AND idempotency_key = :key {lock}"
@@ -100,12 +100,8 @@ def reschedule(tx: Transaction, type_: str, key: str, end_at: datetime | Delay) 
     time, months, seconds = tx.dialect.moment(end_at, tx.now)
     document = {"type": type_, "key": key}
     document |= {"end_at": time, "end_months": months, "end_seconds": seconds}
-    changed = tx.rows(_RESCHEDULE, document=json.dumps([document]))
-    if not changed:
-        return _unchanged(tx, type_, key)
-    if changed[0][1]:
-        notify(tx)
-    return Receipt("rescheduled", changed[0][0])
+    changed = tx.rows(_RESCHEDULE, document=json.dumps([document]), channel=tx.names.channel)
+    return Receipt("rescheduled", changed[0][0]) if changed else _unchanged(tx, type_, key)
 
 
 def _unchanged(tx: Transaction, type_: str, key: str) -> Receipt:
@@ -118,10 +114,10 @@ def _unchanged(tx: Transaction, type_: str, key: str) -> Receipt:
 
 def _keep(tx: Transaction, actions: list[NewAction]) -> list[Receipt]:
     """Write many sorted ``actions``; those whose key is taken leave alone what is there."""
-    if len(actions) < _WORTH_COPYING:
-        return insert(tx, actions)
     with tx.driver() as driver:
-        return insert(tx, actions) if driver is None else _copy(driver, actions)
+        if driver is None:
+            return insert(tx, actions)
+        return (insert if len(actions) < _WORTH_COPYING else _copy)(driver, actions)
 
 
 def _copy(tx: PsycopgTransaction, actions: list[NewAction]) -> list[Receipt]:
@@ -129,20 +125,18 @@ def _copy(tx: PsycopgTransaction, actions: list[NewAction]) -> list[Receipt]:
     with tx.pipelined():
         inserted = inserting.begin(tx, scouts)
         drawn = copying.draw(tx, actions, len(others))
-    receipts, _ = inserted()
+        heads = copying.heads(others)  # while Postgres works at that
+    receipts = inserted()
     if any(receipt.status == "duplicate" for receipt in receipts):
         return receipts + insert(tx, others)
-    return receipts + (copying.copy(tx, others, drawn()) or insert(tx, others))
+    return receipts + (copying.copy(tx, others, heads, drawn()) or insert(tx, others))
 
 
 def _replace(tx: Transaction, action: NewAction) -> Receipt:
     described = document(tx, [action])
     for _ in range(_ROUNDS):
-        if replaced := tx.rows(_REPLACE, document=described):
-            action_id, soon = replaced[0]
-            if soon:
-                notify(tx)
-            return Receipt("published", action_id)
+        if replaced := tx.rows(_REPLACE, document=described, channel=tx.names.channel):
+            return Receipt("published", replaced[0][0])
         tx.rows(_FREE_KEY, type=action.type, key=action.idempotency_key)
         (receipt,) = insert(tx, [action])
         if receipt.status == "published":

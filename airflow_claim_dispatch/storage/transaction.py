@@ -41,6 +41,10 @@ class Transaction(Protocol):
         """Run the statement, perhaps while the caller goes on; return what waits for its rows."""
 
     @contextmanager
+    def pipelined(self) -> Iterator[None]:
+        """Send statements together, where the driver can; their rows are waited for after it."""
+
+    @contextmanager
     def savepoint(self) -> Iterator[None]:
         """Undo what happens inside, and only that, if it raises."""
 
@@ -85,6 +89,11 @@ class SqlAlchemyTransaction:
         """Run the statement at once."""
         rows = self.rows(template, **parameters)
         return lambda: rows
+
+    @contextmanager
+    def pipelined(self) -> Iterator[None]:
+        """Wait for each statement."""
+        yield
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:

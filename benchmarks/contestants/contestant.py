@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from benchmarks.samples import payloads
+from benchmarks.samples import BATCH, payloads
 from benchmarks.server import Server
 from benchmarks.work import Work, work
 
@@ -20,8 +20,8 @@ class Contestant(Protocol):
     def empty(self) -> None:
         """Have nothing to do."""
 
-    def publish(self, new: list[dict[str, Any]]) -> None:
-        """Store ``new``, a thousand at a time, so that a crash loses none of it."""
+    def publish(self, new: list[dict[str, Any]], size: int = BATCH) -> None:
+        """Store ``new``, ``size`` of them in a call, so that a crash loses none of it."""
 
     def consume(self, amount: int) -> None:
         """Claim, run and acknowledge ``amount``, which is all there is."""
@@ -42,16 +42,21 @@ class Turn:
 
 def take_turn(contestant: Contestant, server: Server, amount: int) -> Turn:
     """Publish and consume ``amount`` actions; nothing else is timed."""
-    contestant.empty()
-    server.rest(contestant.database)
-    publish = _publish(contestant, server, amount)
+    publish = take_publishing_turn(contestant, server, amount)
     server.rest(contestant.database)
     consume = work(lambda: contestant.consume(amount), amount, server.process)
     server.rest(contestant.database)  # or autovacuum would work on it in the next one's turn
     return Turn(publish, consume)
 
 
-def _publish(contestant: Contestant, server: Server, amount: int) -> Work:
-    """Publish; no consumer's garbage collector has to look through the payloads afterwards."""
+def take_publishing_turn(
+    contestant: Contestant, server: Server, amount: int, size: int = BATCH
+) -> Work:
+    """Publish ``amount`` actions, ``size`` in a call.
+
+    No consumer's garbage collector has to look through the payloads afterwards.
+    """
+    contestant.empty()
+    server.rest(contestant.database)
     new = payloads(amount)
-    return work(lambda: contestant.publish(new), amount, server.process)
+    return work(lambda: contestant.publish(new, size), amount, server.process)

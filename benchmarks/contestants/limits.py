@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 
 from benchmarks.contestants.ours import Ours
-from benchmarks.samples import TYPE, encoded, key_of
+from benchmarks.samples import BATCH, TYPE, encoded, key_of
 from benchmarks.server import Server
 
 
@@ -20,7 +20,7 @@ class Copy(Ours):
     def __init__(self, server: Server) -> None:
         super().__init__(server, "copy")
 
-    def publish(self, new: list[dict[str, Any]]) -> None:
+    def publish(self, new: list[dict[str, Any]], size: int = BATCH) -> None:  # noqa: ARG002  one
         """Copy all of it in one transaction."""
         columns = "type, payload, end_at, idempotency_key"
         with (
@@ -40,7 +40,7 @@ class ServerSide(Ours):
     def __init__(self, server: Server) -> None:
         super().__init__(server, "server_side")
 
-    def publish(self, new: list[dict[str, Any]]) -> None:
+    def publish(self, new: list[dict[str, Any]], size: int = BATCH) -> None:  # noqa: ARG002  one
         """Insert as many rows as there are payloads, without sending them."""
         first = new[0]["user_id"]
         self._execute(

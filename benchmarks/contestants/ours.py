@@ -34,10 +34,10 @@ class Ours:
         """Have nothing to do."""
         self.server.execute(self.database, "TRUNCATE action_logs, action_claims, action_types")
 
-    def publish(self, new: list[dict[str, Any]]) -> None:
+    def publish(self, new: list[dict[str, Any]], size: int = BATCH) -> None:
         """Publish drafts through the public interface."""
         publisher = Publisher(self.log.engine)
-        for batch in batches(new):
+        for batch in batches(new, size):
             publisher.publish_many(
                 Draft().type(TYPE).payload(payload).idempotency(key_of(payload))
                 for payload in batch

@@ -35,11 +35,11 @@ class PgQueuerRaw:
             self.database, "TRUNCATE pgqueuer, pgqueuer_log, pgqueuer_statistics CASCADE"
         )
 
-    def publish(self, new: list[dict[str, Any]]) -> None:
+    def publish(self, new: list[dict[str, Any]], size: int = BATCH) -> None:
         """Enqueue with a key that is there once."""
 
         async def enqueue(queries: Queries) -> None:
-            for batch in batches(new):
+            for batch in batches(new, size):
                 await queries.enqueue(
                     [TYPE] * len(batch),
                     [encoded(payload) for payload in batch],

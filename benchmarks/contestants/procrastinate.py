@@ -8,7 +8,7 @@ from typing import Any
 import uvloop
 from procrastinate import App, PsycopgConnector
 
-from benchmarks.samples import batches, decoded, encoded
+from benchmarks.samples import BATCH, batches, decoded, encoded
 from benchmarks.server import Server
 
 #: More gains nothing; fewer loses.
@@ -33,11 +33,11 @@ class Procrastinate:
             self.database, "TRUNCATE procrastinate_jobs, procrastinate_events CASCADE"
         )
 
-    def publish(self, new: list[dict[str, Any]]) -> None:
+    def publish(self, new: list[dict[str, Any]], size: int = BATCH) -> None:
         """Defer in batches."""
 
         async def defer(_: App, task: Any) -> None:
-            for batch in batches(new):
+            for batch in batches(new, size):
                 await task.batch_defer_async(*batch)
 
         self._run(defer)

@@ -26,6 +26,7 @@ from story import (
 
 from airflow_claim_dispatch.core.draft import NewAction
 from airflow_claim_dispatch.core.errors import DuplicateAction
+from airflow_claim_dispatch.core.times import resolve
 from airflow_claim_dispatch.publisher import AsyncPublisher, Publisher
 from airflow_claim_dispatch.storage import publishing, wakeup
 from airflow_claim_dispatch.storage.action_log import ActionLog
@@ -279,11 +280,31 @@ def told(log):
         (datetime(2100, 1, 1, tzinfo=timezone.utc), 0),
     ],
 )
-def test_watchers_are_woken_if_one_of_many_is_soon_due(log, told, eligible_at, calls):
-    actions = [new(key=f"{n:04}", eligible_at="P1Y") for n in range(MANY)]
-    actions[180] = new(key="0180", eligible_at=eligible_at)
+@pytest.mark.parametrize("number", [3, MANY])
+def test_watchers_are_woken_if_one_of_them_is_soon_due(log, told, number, eligible_at, calls):
+    actions = [new(key=f"{n:04}", eligible_at="P1Y") for n in range(number)]
+    actions[-2] = new(key="soon", eligible_at=eligible_at)
     log.publish(actions)
     assert told() == calls
+
+
+def test_a_few_that_are_there_already_wake_nobody(log, told):
+    log.publish([new(key="a"), new(key="b")])
+    assert told() == 1
+    log.publish([new(key="a"), new(key="b")])
+    assert told() == 0
+
+
+def test_watchers_are_woken_by_what_is_replaced_or_moved_to_a_soon_time(log, told):
+    later, soon = timedelta(hours=1), timedelta(0)
+    log.publish([new(key="a", eligible_at=later)])
+    for moment, calls in ((later, 0), (soon, 1)):
+        replacing = new(key="a", eligible_at=moment, on_conflict="replace")
+        assert log.publish([replacing])[0].status == "published"
+        assert told() == calls
+    for moment, calls in ((later, 0), (soon, 1)):
+        assert log.reschedule("mail", "a", resolve(moment, "moment")).status == "rescheduled"
+        assert told() == calls
 
 
 def test_what_another_transaction_rolls_back_was_never_published(log):

@@ -112,7 +112,7 @@ def test_it_holds_no_more_than_can_start_within_a_third_of_its_lease(log: Action
         started.add(action.id)
         threading.Event().wait(0.05)
         # What has run is held until its result is written, which a busy machine does later.
-        claimed = {id for id, token in rows(log, "id", "claim_token") if token is not None}
+        claimed = {id_ for id_, token in rows(log, "id", "claim_token") if token is not None}
         waiting.append(len(claimed - started))
 
     publish(log, 40)
