@@ -44,12 +44,17 @@ Identity: TypeAlias = tuple[str, str]
 """Type and idempotency key."""
 
 
-def insert(tx: Transaction, actions: Sequence[NewAction]) -> list[Receipt]:
-    """Insert ``actions``, sorted by type and key, and wake who waits for what is soon due."""
+def insert(tx: Transaction, actions: Sequence[NewAction], *, is_all: bool = False) -> list[Receipt]:
+    """Insert ``actions``, sorted by type and key, and wake who waits for what is soon due.
+
+    :param is_all: whether the transaction, the log's own, can end with it.
+    """
     receipts = []
     for start in range(0, len(actions), _CHUNK):
         with tx.pipelined():
             inserted = begin(tx, actions[start : start + _CHUNK])
+            if is_all and len(actions) <= _CHUNK:
+                tx.commit_along()
         receipts += inserted()
     return receipts
 

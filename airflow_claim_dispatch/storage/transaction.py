@@ -44,6 +44,12 @@ class Transaction(Protocol):
     def pipelined(self) -> Iterator[None]:
         """Send statements together, where the driver can; their rows are waited for after it."""
 
+    def commit_along(self) -> None:
+        """Let the COMMIT go along with what is being sent, where that saves a trip.
+
+        For who knows that the transaction is the log's own, and complete.
+        """
+
     @contextmanager
     def savepoint(self) -> Iterator[None]:
         """Undo what happens inside, and only that, if it raises."""
@@ -94,6 +100,9 @@ class SqlAlchemyTransaction:
     def pipelined(self) -> Iterator[None]:
         """Wait for each statement."""
         yield
+
+    def commit_along(self) -> None:
+        """Leave it to the owner of the connection, who waits for it anyway."""
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
@@ -199,6 +208,10 @@ class PsycopgTransaction:
         """Send statements together: Postgres is waited for where rows are needed, and once more."""
         with self._translating(), self._connection.pipeline():
             yield
+
+    def commit_along(self) -> None:
+        """Send the COMMIT; in pipeline mode, nobody waits for it."""
+        self._connection.commit()
 
     @contextmanager
     def copying(self, template: str) -> Iterator[Callable[[str], None]]:

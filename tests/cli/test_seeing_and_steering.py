@@ -236,6 +236,8 @@ def test_watched_stats_come_again_until_ctrl_c(log, environment, tmp_path, scrip
     watch = subprocess.Popen(
         [script, "stats", "--watch", "--every", "0"],
         env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # What a shell has sent to the background, such as these tests, ignores it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )  # fmt: skip
     lines = [watch.stdout.readline() for _ in range(6)]
     watch.send_signal(signal.SIGINT)

@@ -48,6 +48,9 @@ class Mortal:
         with self._tx.pipelined():
             yield
 
+    def commit_along(self) -> None:
+        raise CrashedError
+
     @contextmanager
     def copying(self, template: str) -> Iterator[Callable[[str], None]]:
         """It may die in the middle of the lines, too."""
