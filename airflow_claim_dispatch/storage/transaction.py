@@ -210,8 +210,8 @@ class PsycopgTransaction:
             yield
 
     def commit_along(self) -> None:
-        """Send the COMMIT; in pipeline mode, nobody waits for it."""
-        self._connection.commit()
+        """Send the COMMIT; in pipeline mode, nobody waits for it by itself, as for psycopg's own."""
+        self._connection.execute("COMMIT")
 
     @contextmanager
     def copying(self, template: str) -> Iterator[Callable[[str], None]]:
