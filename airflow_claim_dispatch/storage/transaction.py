@@ -210,7 +210,7 @@ class PsycopgTransaction:
             yield
 
     def commit_along(self) -> None:
-        """Send the COMMIT; in pipeline mode, nobody waits for it by itself, as for psycopg's own."""
+        """Send the COMMIT; psycopg's own would be waited for, also in pipeline mode."""
         self._connection.execute("COMMIT")
 
     @contextmanager

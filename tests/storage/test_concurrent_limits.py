@@ -51,7 +51,7 @@ def test_processes_that_claim_and_settle_never_exceed_a_limit(postgres_log, post
     """An observer who shares nothing with them counts what is in flight, all the time."""
     log = postgres_log
     log.clock = None
-    log.publish([new("ab"[n % 2], eligible_at=timedelta(hours=-1)) for n in range(2_000)])
+    log.publish([new("ab"[n % 2], eligible_at=timedelta(hours=-1)) for n in range(1_000)])
     limit(log, "a", "b", max_in_flight=7)
     context = multiprocessing.get_context("spawn")
     workers = [context.Process(target=work_off, args=(postgres_url,)) for _ in range(3)]
@@ -70,10 +70,13 @@ def test_processes_that_claim_and_settle_never_exceed_a_limit(postgres_log, post
 def work_off(url: str) -> None:
     log = ActionLog(url)
     us = Owner(str(os.getpid()))
+    held = log.claim_to_run(["a", "b"], 5, 60, us)
     while execute(log, "SELECT 1 FROM action_logs WHERE outcome IS NULL LIMIT 1"):
+        # Before what is held is settled: else the limit may never be reached.
         taken = log.claim_to_run(["a", "b"], 5, 60, us)
-        settle(log, taken.token, *(processed(row.id) for row in taken.rows))
-        log.close(taken.token)
+        settle(log, held.token, *(processed(row.id) for row in held.rows))
+        log.close(held.token)
+        held = taken
     log.engine.dispose()
 
 
