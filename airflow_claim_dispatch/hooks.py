@@ -79,14 +79,10 @@ class ClaimDispatchHook(PublishingVerbs, BaseHook):
 
     def transact(self, table: str, work: Callable[[Transaction], T]) -> T:
         """Run ``work`` in a transaction on the log ``table``."""
-        return self._log_of(table).transact(work)
-
-    def _write(self, table: str, actions: list[NewAction]) -> list[Receipt]:
-        return self._log_of(table).publish(actions)
-
-    def _log_of(self, table: str) -> ActionLog:
         log = self.action_log
-        return log if table == self.table else ActionLog(log.engine, table)
+        if table != self.table:
+            log = ActionLog(log.engine, table)
+        return log.transact(work)
 
     def _wrote(self, actions: list[NewAction], receipts: list[Receipt]) -> None:
         if not metrics.are_on():

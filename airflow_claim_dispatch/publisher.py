@@ -58,10 +58,6 @@ class PublishingVerbs(ABC):
     def transact(self, table: str, work: Callable[[Transaction], T]) -> T:
         """Run ``work`` in the transaction that belongs to ``table``."""
 
-    def _write(self, table: str, actions: list[NewAction]) -> list[Receipt]:
-        """Write checked actions; for a subclass that has the whole transaction to itself."""
-        return self.transact(table, lambda tx: publishing.publish(tx, actions))
-
     def quick(
         self,
         type: str,
@@ -121,7 +117,7 @@ class PublishingVerbs(ABC):
             amount += 1
         receipts = [Receipt("skipped")] * amount
         for table, (indexes, actions) in by_table.items():
-            written = self._write(table, actions)
+            written = self.transact(table, lambda tx, new=actions: publishing.publish(tx, new))  # type: ignore[misc]
             self._wrote(actions, written)
             for index, receipt in zip(indexes, written, strict=True):
                 receipts[index] = receipt
@@ -192,21 +188,13 @@ class Publisher(PublishingVerbs):
     def transact(self, table: str, work: Callable[[Transaction], T]) -> T:
         """Run ``work`` in the caller's transaction, or in one of its own."""
         if self._open is None:
-            return self._log_of(table).transact(work)
+            if table not in self._logs:
+                engine: Any = next((log.engine for log in self._logs.values()), self._target)
+                self._logs[table] = ActionLog(engine, table, self._clock)
+            return self._logs[table].transact(work)
         tx = self._open(Names.of(table), self._clock() if self._clock else None)
         with tx.savepoint():
             return work(tx)
-
-    def _write(self, table: str, actions: list[NewAction]) -> list[Receipt]:
-        if self._open is None:
-            return self._log_of(table).publish(actions)
-        return super()._write(table, actions)
-
-    def _log_of(self, table: str) -> ActionLog:
-        if table not in self._logs:
-            engine: Any = next((log.engine for log in self._logs.values()), self._target)
-            self._logs[table] = ActionLog(engine, table, self._clock)
-        return self._logs[table]
 
 
 def _opener(target: Any) -> Callable[[Names, datetime | None], Transaction] | None:

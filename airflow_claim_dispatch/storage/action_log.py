@@ -94,7 +94,7 @@ class ActionLog:
 
     def publish(self, actions: Sequence[NewAction]) -> list[Receipt]:
         """Write actions; see ``publishing.publish``."""
-        return self.transact(lambda tx: publishing.publish(tx, actions, is_all=True))
+        return self.transact(lambda tx: publishing.publish(tx, actions))
 
     def cancel(self, type_: str, key: str) -> Receipt:
         """Cancel a pending action by its key; see ``publishing.cancel``."""

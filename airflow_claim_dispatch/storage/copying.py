@@ -64,7 +64,7 @@ def draw(tx: PsycopgTransaction, actions: Sequence[NewAction], amount: int) -> C
     return drawn
 
 
-def heads(actions: Sequence[NewAction]) -> list[str]:
+def heads_of(actions: Sequence[NewAction]) -> list[str]:
     """Return of each line what has to know neither its id nor the time."""
     return [
         f"{_escaped(type_)}\t{_document(document)}\t{'' if key is None else _escaped(key)}"

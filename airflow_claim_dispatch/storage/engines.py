@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from selectors import EVENT_READ, DefaultSelector
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,10 @@ from airflow_claim_dispatch.core.errors import UnsupportedConnection
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-#: Seconds after its last use for which a connection is as good as its socket says.
+#: Seconds after its return for which a connection is as good as its socket says.
 _SURE_SECONDS = 1.0
 
-_USED_AT = "claim_dispatch_used_at"
+_RETURNED_AT = "claim_dispatch_returned_at"
 
 _ADVICE = (
     "use postgresql+psycopg://user@host/database, or sqlite:////path/to/file.db on one machine"
@@ -45,40 +46,45 @@ def open_engine(url: str, **options: Any) -> Engine:
     checks_itself = parsed.drivername == "postgresql+psycopg"
     engine = create_engine(parsed, pool_pre_ping=not checks_itself, **options)
     if checks_itself:
-        event.listen(engine, "checkin", _note_use)
+        event.listen(engine, "checkin", _note_return)
         event.listen(engine, "checkout", _checking(engine.dialect))
     if parsed.get_backend_name() == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
     return engine
 
 
-def _note_use(_connection: Any, record: Any) -> None:
-    record.info[_USED_AT] = monotonic()
+def _note_return(_connection: Any, record: Any) -> None:
+    record.info[_RETURNED_AT] = monotonic()
 
 
 def _checking(dialect: Any) -> Callable[[Any, Any, Any], None]:
     """Return what sees to it that a pooled connection leads somewhere, or has all of them replaced.
 
     SQLAlchemy's ``pool_pre_ping`` asks the server each time, which takes a sixth of publishing an
-    action. But a server that ends closes the socket, and only a network can swallow that: what was
-    in use a moment ago is not asked, but looked at.
+    action. But a server that ends says so and closes the socket, and only a network can swallow
+    that: what came back a moment ago is asked only if there is something to read.
     """
     import psycopg
     from sqlalchemy.exc import InvalidatePoolError
 
     def check(connection: Any, record: Any, _fairy: Any) -> None:
-        used_at = record.info.get(_USED_AT)
-        if used_at is None:
+        returned_at = record.info.get(_RETURNED_AT)
+        if returned_at is None:
             return  # it is new
         try:
-            for _ in range(2):  # a server's last words come before the end
-                connection.pgconn.consume_input()
-            if monotonic() - used_at > _SURE_SECONDS:
+            is_quiet = monotonic() - returned_at <= _SURE_SECONDS and not _has_news(connection)
+            if not is_quiet:
                 dialect.do_ping(connection)
         except psycopg.Error as error:
             raise InvalidatePoolError from error
 
     return check
+
+
+def _has_news(connection: Any) -> bool:
+    with DefaultSelector() as selector:
+        selector.register(connection.pgconn.socket, EVENT_READ)
+        return bool(selector.select(0))
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

@@ -44,18 +44,11 @@ Identity: TypeAlias = tuple[str, str]
 """Type and idempotency key."""
 
 
-def insert(tx: Transaction, actions: Sequence[NewAction], *, is_all: bool = False) -> list[Receipt]:
-    """Insert ``actions``, sorted by type and key, and wake who waits for what is soon due.
-
-    :param is_all: whether the transaction, the log's own, can end with it.
-    """
+def insert(tx: Transaction, actions: Sequence[NewAction]) -> list[Receipt]:
+    """Insert ``actions``, sorted by type and key, and wake who waits for what is soon due."""
     receipts = []
     for start in range(0, len(actions), _CHUNK):
-        with tx.pipelined():
-            inserted = begin(tx, actions[start : start + _CHUNK])
-            if is_all and len(actions) <= _CHUNK:
-                tx.commit_along()
-        receipts += inserted()
+        receipts += begin(tx, actions[start : start + _CHUNK])()
     return receipts
 
 

@@ -8,7 +8,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_claim_dispatch.storage.names import Names
-from airflow_claim_dispatch.storage.transaction import PsycopgTransaction, Transaction
+from airflow_claim_dispatch.storage.transaction import (
+    PsycopgTransaction,
+    Transaction,
+    interruption,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -23,9 +27,10 @@ class LineDown(Exception):
 class Line:
     """Runs transactions on a psycopg connection of its own, opened at the first of them.
 
-    A pool asks every connection before use whether it is still there, and SQLAlchemy prepares every
-    statement: together a quarter of a claim's time. A line does neither. And it waits
-    for the database only where rows are needed (libpq's pipeline mode). For one thread at a time.
+    A pool checks every connection before use, and may ask whether it is still there, and SQLAlchemy
+    prepares every statement: together up to a quarter of a claim's time. A line does neither. And
+    it waits for the database only where rows are needed (libpq's pipeline mode). For one thread at
+    a time.
     """
 
     def __init__(self, engine: Engine, names: Names) -> None:
@@ -85,8 +90,8 @@ class Line:
             return run(self._connection)
         except BaseException as error:
             self.close()  # and with it, the transaction
-            if (interruption := _interruption(error)) is not None:
-                raise interruption from None
+            if (interrupted := interruption(error)) is not None:
+                raise interrupted from None
             if isinstance(error, (psycopg.Error, SQLAlchemyError)):
                 raise LineDown from error
             raise
@@ -106,10 +111,3 @@ class Line:
         if connection.prepare_threshold is not None:  # as behind some poolers
             connection.prepare_threshold = 0  # it stays for long, and says the same again and again
         return connection
-
-
-def _interruption(error: BaseException | None) -> BaseException | None:
-    """Return what a signal handler raised, over which psycopg raised its own as it cleaned up."""
-    while isinstance(error, Exception):
-        error = error.__context__
-    return error

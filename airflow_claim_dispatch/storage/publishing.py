@@ -68,23 +68,18 @@ _RESCHEDULE = f"""
 _LOOK = "SELECT id, outcome FROM {actions} WHERE type = :type AND idempotency_key = :key {lock}"
 
 
-def publish(
-    tx: Transaction, actions: Sequence[NewAction], *, is_all: bool = False
-) -> list[Receipt]:
+def publish(tx: Transaction, actions: Sequence[NewAction]) -> list[Receipt]:
     """Write ``actions`` and return a receipt for each, by position.
 
     Within one call a repeated key counts once: the first wins, or the last when it replaces.
     Raises DuplicateAction, with nothing written, where an action says ``on_conflict="raise"``.
-
-    :param is_all: whether there is nothing else in the transaction, which is the log's own.
     """
     keys = list(map(_sort_key, actions))
     order = sorted(range(len(actions)), key=keys.__getitem__)
     receipts: list[Receipt | None] = [None] * len(actions)
     replacing = [i for i in order if actions[i].on_conflict == "replace"]
     keeping = [i for i in order if actions[i].on_conflict != "replace"] if replacing else order
-    kept = _keep(tx, [actions[i] for i in keeping], is_all=is_all and not replacing)
-    for index, receipt in zip(keeping, kept, strict=True):
+    for index, receipt in zip(keeping, _keep(tx, [actions[i] for i in keeping]), strict=True):
         receipts[index] = receipt
     for position, index in enumerate(replacing):
         later = replacing[position + 1 : position + 2]
@@ -117,24 +112,12 @@ def _unchanged(tx: Transaction, type_: str, key: str) -> Receipt:
     return Receipt("in_flight" if outcome is None else "settled", action_id)
 
 
-def _keep(tx: Transaction, actions: list[NewAction], *, is_all: bool) -> list[Receipt]:
+def _keep(tx: Transaction, actions: list[NewAction]) -> list[Receipt]:
     """Write many sorted ``actions``; those whose key is taken leave alone what is there."""
+    if len(actions) < _WORTH_COPYING:
+        return insert(tx, actions)
     with tx.driver() as driver:
-        if driver is None:
-            return insert(tx, actions)
-        if len(actions) < _WORTH_COPYING:
-            return insert(driver, actions, is_all=is_all and _may_commit_first(actions))
-        return _copy(driver, actions)
-
-
-def _may_commit_first(actions: list[NewAction]) -> bool:
-    """Whether the receipts can wait for the COMMIT.
-
-    Not if they may say that nothing was to be written. And of those with a key, some are looked up:
-    were that to fail and all to be written again, those without a key would be there twice.
-    """
-    kinds = {(action.on_conflict, action.idempotency_key is None) for action in actions}
-    return kinds in ({("keep", True)}, {("keep", False)})
+        return insert(tx, actions) if driver is None else _copy(driver, actions)
 
 
 def _copy(tx: PsycopgTransaction, actions: list[NewAction]) -> list[Receipt]:
@@ -142,7 +125,7 @@ def _copy(tx: PsycopgTransaction, actions: list[NewAction]) -> list[Receipt]:
     with tx.pipelined():
         inserted = inserting.begin(tx, scouts)
         drawn = copying.draw(tx, actions, len(others))
-        heads = copying.heads(others)  # while Postgres works at that
+        heads = copying.heads_of(others)  # while Postgres works at that
     receipts = inserted()
     if any(receipt.status == "duplicate" for receipt in receipts):
         return receipts + insert(tx, others)

@@ -6,6 +6,7 @@ nothing here begins, commits or rolls back, and the caller's commit decides.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -39,16 +40,6 @@ class Transaction(Protocol):
 
     def send(self, template: str, **parameters: Any) -> Rows:
         """Run the statement, perhaps while the caller goes on; return what waits for its rows."""
-
-    @contextmanager
-    def pipelined(self) -> Iterator[None]:
-        """Send statements together, where the driver can; their rows are waited for after it."""
-
-    def commit_along(self) -> None:
-        """Let the COMMIT go along with what is being sent, where that saves a trip.
-
-        For who knows that the transaction is the log's own, and complete.
-        """
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
@@ -97,14 +88,6 @@ class SqlAlchemyTransaction:
         return lambda: rows
 
     @contextmanager
-    def pipelined(self) -> Iterator[None]:
-        """Wait for each statement."""
-        yield
-
-    def commit_along(self) -> None:
-        """Leave it to the owner of the connection, who waits for it anyway."""
-
-    @contextmanager
     def savepoint(self) -> Iterator[None]:
         """Undo what happens inside, and only that, if it raises."""
         self.lock_for_writing()
@@ -125,8 +108,15 @@ class SqlAlchemyTransaction:
         try:
             with PsycopgTransaction(connection, self.names, self.now).driver() as driver:
                 yield driver
-        except psycopg.Error as error:
-            raise DBAPIError.instance(None, None, error, psycopg.Error) from error
+        except BaseException as error:
+            is_lost = connection.closed or not isinstance(error, Exception)
+            if is_lost:  # else the rollback would fail, and tell its own reason
+                self._connection.invalidate(error)
+            if isinstance(error, psycopg.Error):
+                raise DBAPIError.instance(
+                    None, None, error, psycopg.Error, connection_invalidated=is_lost
+                ) from error
+            raise
 
     def _nested(self) -> NestedTransaction:
         from sqlalchemy.exc import DBAPIError
@@ -176,10 +166,13 @@ class PsycopgTransaction:
 
     def send(self, template: str, **parameters: Any) -> Rows:
         """Send the statement; in pipeline mode, the server works at it meanwhile."""
+        from psycopg import ClientCursor
         from psycopg.rows import tuple_row
 
         statement = _pyformat(self.dialect.render(template, self.names))
-        cursor = self._connection.cursor(binary=True, row_factory=tuple_row)
+        # Half as long to read, but not to be had of a cursor that merges parameters by itself.
+        binary = not issubclass(self._connection.cursor_factory, ClientCursor)
+        cursor = self._connection.cursor(binary=binary, row_factory=tuple_row)
         with self._translating():
             cursor.execute(statement, parameters | {"now": self.now})
 
@@ -209,10 +202,6 @@ class PsycopgTransaction:
         with self._translating(), self._connection.pipeline():
             yield
 
-    def commit_along(self) -> None:
-        """Send the COMMIT; psycopg's own would be waited for, also in pipeline mode."""
-        self._connection.execute("COMMIT")
-
     @contextmanager
     def copying(self, template: str) -> Iterator[Callable[[str], None]]:
         """Run a COPY from what its lines are handed to; at the end, Postgres has all of them."""
@@ -228,9 +217,12 @@ class PsycopgTransaction:
     def _translating(self) -> Iterator[None]:
         import psycopg
 
+        handled = sys.exc_info()[1]
         try:
             yield
         except psycopg.Error as error:
+            if (interrupted := interruption(error, handled)) is not None:
+                raise interrupted from None
             raise _translated(error, self.names) or error from None
 
     @contextmanager
@@ -255,6 +247,18 @@ def _pyformat(statement: str) -> str:
     from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
     return str(_clause(statement).compile(dialect=PGDialect_psycopg()))
+
+
+def interruption(
+    error: BaseException | None, handled: BaseException | None = None
+) -> BaseException | None:
+    """Return what a signal handler raised, over which psycopg raised its own as it cleaned up.
+
+    :param handled: what was being handled before that: a reason for ``error``, and not meant.
+    """
+    while isinstance(error, Exception) and error is not handled:
+        error = error.__context__
+    return None if error is handled else error
 
 
 def sqlstate(error: BaseException | None) -> str | None:

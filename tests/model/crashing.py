@@ -48,9 +48,6 @@ class Mortal:
         with self._tx.pipelined():
             yield
 
-    def commit_along(self) -> None:
-        raise CrashedError
-
     @contextmanager
     def copying(self, template: str) -> Iterator[Callable[[str], None]]:
         """It may die in the middle of the lines, too."""

@@ -39,22 +39,35 @@ def test_one_that_the_server_has_just_ended_is_replaced_unnoticed(postgres_log, 
     assert backend(postgres_log) != ended
 
 
-def test_one_that_has_just_failed_is_replaced_and_fails_nobody_else(postgres_log, beside, caplog):
+@pytest.fixture
+def hanging_up(postgres_log: ActionLog, beside: psycopg.Connection[Any]) -> Iterator[None]:
+    """The server ends whoever publishes."""
     execute(
         postgres_log,
         """
         CREATE FUNCTION hang_up() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
             PERFORM pg_terminate_backend(pg_backend_pid());
-            RETURN NEW;
+            RETURN NULL;
         END $$;
-        CREATE TRIGGER hang_up BEFORE INSERT ON action_logs FOR EACH ROW EXECUTE FUNCTION hang_up()
+        CREATE TRIGGER hang_up AFTER INSERT ON action_logs
+            FOR EACH STATEMENT EXECUTE FUNCTION hang_up()
         """,
     )
-    with caplog.at_level(logging.ERROR), pytest.raises(DBAPIError):
-        postgres_log.publish([new()])
-    beside.execute("DROP TRIGGER hang_up ON action_logs; DROP FUNCTION hang_up")
-    (receipt,) = postgres_log.publish([new()])
-    assert receipt.status == "published"
+    yield
+    beside.execute("DROP FUNCTION hang_up CASCADE")
+
+
+@pytest.mark.usefixtures("hanging_up")
+@pytest.mark.parametrize("number", [1, 250])
+def test_one_that_has_failed_is_replaced_and_fails_nobody_else(
+    postgres_log, beside, caplog, number
+):
+    many = [new(key=f"{n:04}") for n in range(number)]
+    with pytest.raises(DBAPIError, match=r"terminating connection|server closed") as raised:
+        postgres_log.publish(many)
+    assert raised.value.connection_invalidated
+    beside.execute("DROP TRIGGER hang_up ON action_logs")
+    assert {receipt.status for receipt in postgres_log.publish(many)} == {"published"}
     assert [one.message for one in caplog.records if one.levelno >= logging.ERROR] == []
 
 
