@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from benchmarks.work import Work
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -118,10 +119,10 @@ class Outcome:
 
 
 def in_turns(
-    contestants: Mapping[str, Callable[[], T]], rounds: int, *, warm_up: bool = True
-) -> dict[str, list[T]]:
+    contestants: Mapping[K, Callable[[], T]], rounds: int, *, warm_up: bool = True
+) -> dict[K, list[T]]:
     """Let them run A B C A B C …, so that whatever disturbs one disturbs its neighbours too."""
-    results: dict[str, list[T]] = {name: [] for name in contestants}
+    results: dict[K, list[T]] = {name: [] for name in contestants}
     for turn in range(rounds + warm_up):
         for name, run in contestants.items():
             gc.collect()

@@ -81,8 +81,8 @@ def copy(
     if drawn.ids is None:
         return None
     columns, times = _times(actions, drawn.now, has_clock=tx.now is not None)
-    rows = zip(drawn.ids, heads, times, strict=False)
-    lines = (f"{id_}\t{head}{time}\n" for id_, head, time in rows)
+    starts = zip(drawn.ids, heads, strict=True)
+    lines = (f"{id_}\t{head}{time}\n" for (id_, head), time in zip(starts, times, strict=False))
     try:
         with tx.copying(_COPY.format(columns=f"{_HEAD}{columns}")) as write:
             while some := "".join(islice(lines, _LINES)):

@@ -73,10 +73,11 @@ def _checking(dialect: Any) -> Callable[[Any, Any, Any], None]:
             return  # it is new
         try:
             is_quiet = monotonic() - returned_at <= _SURE_SECONDS and not _has_news(connection)
-            if not is_quiet:
-                dialect.do_ping(connection)
-        except psycopg.Error as error:
+            is_alive = is_quiet or dialect.do_ping(connection)
+        except (psycopg.Error, OSError) as error:
             raise InvalidatePoolError from error
+        if not is_alive:
+            raise InvalidatePoolError
 
     return check
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import datetime
@@ -84,13 +85,14 @@ class Line:
 
         if self._engine.dialect.driver != "psycopg":
             raise LineDown
+        handled = sys.exc_info()[1]
         try:
             if self._connection is None:
                 self._connection = self._open()
             return run(self._connection)
         except BaseException as error:
             self.close()  # and with it, the transaction
-            if (interrupted := interruption(error)) is not None:
+            if (interrupted := interruption(error, handled)) is not None:
                 raise interrupted from None
             if isinstance(error, (psycopg.Error, SQLAlchemyError)):
                 raise LineDown from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _UNDEFINED = {"42P01", "42703"}  # table, column
 _NO_TRANSACTION = "25P01"
+
+#: Seconds to wait at most until a server has been told to stop.
+_CANCEL_SECONDS = 5.0
 
 Rows: TypeAlias = Callable[[], list[tuple[Any, ...]]]
 
@@ -109,12 +112,16 @@ class SqlAlchemyTransaction:
             with PsycopgTransaction(connection, self.names, self.now).driver() as driver:
                 yield driver
         except BaseException as error:
-            is_lost = connection.closed or not isinstance(error, Exception)
-            if is_lost:  # else the rollback would fail, and tell its own reason
+            # Else the rollback would fail, and tell its own reason.
+            is_unusable = not _is_usable(connection)
+            if connection.closed:
+                with suppress(DBAPIError):  # at which SQLAlchemy gives up all of its pool
+                    self._connection.exec_driver_sql("SELECT 1")
+            elif is_unusable:
                 self._connection.invalidate(error)
             if isinstance(error, psycopg.Error):
                 raise DBAPIError.instance(
-                    None, None, error, psycopg.Error, connection_invalidated=is_lost
+                    None, None, error, psycopg.Error, connection_invalidated=is_unusable
                 ) from error
             raise
 
@@ -166,13 +173,13 @@ class PsycopgTransaction:
 
     def send(self, template: str, **parameters: Any) -> Rows:
         """Send the statement; in pipeline mode, the server works at it meanwhile."""
-        from psycopg import ClientCursor
+        from psycopg import ClientCursor, pq
         from psycopg.rows import tuple_row
 
         statement = _pyformat(self.dialect.render(template, self.names))
-        # Half as long to read, but not to be had of a cursor that merges parameters by itself.
-        binary = not issubclass(self._connection.cursor_factory, ClientCursor)
-        cursor = self._connection.cursor(binary=binary, row_factory=tuple_row)
+        cursor = self._connection.cursor(row_factory=tuple_row)
+        if not isinstance(cursor, ClientCursor):  # which merges parameters, and reads text only
+            cursor.format = pq.Format.BINARY
         with self._translating():
             cursor.execute(statement, parameters | {"now": self.now})
 
@@ -199,8 +206,9 @@ class PsycopgTransaction:
     @contextmanager
     def pipelined(self) -> Iterator[None]:
         """Send statements together: Postgres is waited for where rows are needed, and once more."""
-        with self._translating(), self._connection.pipeline():
+        with self._translating(), self._connection.pipeline() as pipeline, self._cancelling():
             yield
+            pipeline.sync()  # the end of the pipeline waits, too, and cannot be interrupted
 
     @contextmanager
     def copying(self, template: str) -> Iterator[Callable[[str], None]]:
@@ -210,8 +218,23 @@ class PsycopgTransaction:
             self._translating(),
             self._connection.cursor() as cursor,
             cursor.copy(statement.encode()) as copy,
+            self._cancelling(),
         ):
             yield copy.write
+
+    @contextmanager
+    def _cancelling(self) -> Iterator[None]:
+        """Do not wait for what the server is at, perhaps for a lock, when interrupted."""
+        import psycopg
+
+        try:
+            yield
+        except psycopg.Error:
+            raise
+        except BaseException:
+            with suppress(psycopg.Error):
+                self._connection.cancel_safe(timeout=_CANCEL_SECONDS)
+            raise
 
     @contextmanager
     def _translating(self) -> Iterator[None]:
@@ -235,6 +258,14 @@ class PsycopgTransaction:
             yield
 
 
+def _is_usable(connection: psycopg.Connection[Any]) -> bool:
+    """Whether nothing is left to be received: then it can be rolled back."""
+    from psycopg.pq import TransactionStatus
+
+    status = connection.pgconn.transaction_status
+    return status not in (TransactionStatus.ACTIVE, TransactionStatus.UNKNOWN)
+
+
 @lru_cache(maxsize=512)
 def _clause(statement: str) -> TextClause:
     from sqlalchemy import text
@@ -250,11 +281,11 @@ def _pyformat(statement: str) -> str:
 
 
 def interruption(
-    error: BaseException | None, handled: BaseException | None = None
+    error: BaseException | None, handled: BaseException | None
 ) -> BaseException | None:
     """Return what a signal handler raised, over which psycopg raised its own as it cleaned up.
 
-    :param handled: what was being handled before that: a reason for ``error``, and not meant.
+    :param handled: what was being handled when it began: neither that nor what led to it counts.
     """
     while isinstance(error, Exception) and error is not handled:
         error = error.__context__

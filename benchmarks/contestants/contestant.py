@@ -43,7 +43,6 @@ class Turn:
 def take_turn(contestant: Contestant, server: Server, amount: int) -> Turn:
     """Publish and consume ``amount`` actions; nothing else is timed."""
     publish = take_publishing_turn(contestant, server, amount)
-    server.rest(contestant.database)
     consume = work(lambda: contestant.consume(amount), amount, server.process)
     server.rest(contestant.database)  # or autovacuum would work on it in the next one's turn
     return Turn(publish, consume)
@@ -59,4 +58,6 @@ def take_publishing_turn(
     contestant.empty()
     server.rest(contestant.database)
     new = payloads(amount)
-    return work(lambda: contestant.publish(new, size), amount, server.process)
+    publish = work(lambda: contestant.publish(new, size), amount, server.process)
+    server.rest(contestant.database)
+    return publish

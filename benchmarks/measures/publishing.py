@@ -1,6 +1,6 @@
 """Publish beside pgqueuer, procrastinate and a COPY, by how many actions go into a call.
 
-In bulk, everybody is judged by the size of call that suits it best.
+In bulk, everybody is judged by the size of call that suits it best. procrastinate stores no key.
 """
 
 from __future__ import annotations
@@ -17,7 +17,11 @@ from benchmarks.server import Server
 from benchmarks.sizes import Sizes
 from benchmarks.work import Work
 
-_BULK = "publish in bulk"
+_BULK = "publish in bulk, each with its best size of call"
+
+#: So many times as many jobs as it consumes in a turn, procrastinate publishes: else its turns
+#: would take minutes, or be too short to begin.
+_MORE_JOBS = 10
 
 _GOALS = {
     PgQueuerRaw.name: Goal(at_least=1.5),
@@ -33,7 +37,7 @@ def measure(server: Server, sizes: Sizes) -> Outcome:
     cases.append((Copy(server), sizes.actions))
 
     def turn_of(contestant: Contestant, size: int) -> Work:
-        most = sizes.jobs if contestant.one_by_one else sizes.actions
+        most = _MORE_JOBS * sizes.jobs if contestant.one_by_one else sizes.actions
         # Many calls, but not for ever.
         amount = max(size, min(most, sizes.jobs * size))
         return take_publishing_turn(contestant, server, amount, size)
@@ -43,7 +47,10 @@ def measure(server: Server, sizes: Sizes) -> Outcome:
     best = {name: _best(works, name) for name, _ in works}
     ours = best.pop(Ours.name)
     rows = [_row(works, ours, theirs) for theirs in best.values()]
-    costs = [Cost.of(_BULK, _who(name), works[name, size]) for name, size in (ours, *best.values())]
+    costs = [
+        Cost.of("publish in bulk", f"{_who(name)}, {size:,} a call", works[name, size])
+        for name, size in (ours, *best.values())
+    ]
     curves = [_curve(works, publisher.name) for publisher in publishers]
     plot = Plot("publish", "Publish", "actions a call", "thousands of actions a second", curves)
     return Outcome(rows, [plot], costs)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from enum import Enum
+from itertools import takewhile
 
 import psycopg
 import pytest
@@ -259,8 +260,9 @@ def told(log):
     listener = wakeup.listen(log.engine, log.names)
 
     def count() -> int:
-        execute(log, "SELECT 1")
-        return len(list(listener.notifies(timeout=0.2)))
+        listener.execute("SELECT pg_notify(%s, 'end')", [log.names.channel])
+        calls = iter(listener.notifies(timeout=10))
+        return sum(1 for _ in takewhile(lambda call: call.payload != "end", calls))
 
     yield count
     listener.close()

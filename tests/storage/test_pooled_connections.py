@@ -63,9 +63,10 @@ def test_one_that_has_failed_is_replaced_and_fails_nobody_else(
     postgres_log, beside, caplog, number
 ):
     many = [new(key=f"{n:04}") for n in range(number)]
-    with pytest.raises(DBAPIError, match=r"terminating connection|server closed") as raised:
+    with pytest.raises(DBAPIError) as raised:
         postgres_log.publish(many)
     assert raised.value.connection_invalidated
+    assert "the connection is closed" not in str(raised.value)
     beside.execute("DROP TRIGGER hang_up ON action_logs")
     assert {receipt.status for receipt in postgres_log.publish(many)} == {"published"}
     assert [one.message for one in caplog.records if one.levelno >= logging.ERROR] == []
